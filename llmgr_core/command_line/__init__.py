@@ -1,0 +1,1 @@
+"""The one command, ``llmgr``: it finds its subcommands through the entry-point group ``llmgr.commands``."""

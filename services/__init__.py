@@ -1,0 +1,1 @@
+"""Serving: the embedding server, the ranking server, their client."""

@@ -1,0 +1,1 @@
+"""Training: pre-training, two-stage tuning, distillation, evaluation."""

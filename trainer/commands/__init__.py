@@ -1,0 +1,1 @@
+"""Subcommands of `llmgr` that this package owns."""
