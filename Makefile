@@ -1,0 +1,61 @@
+# Set-up and checks. `make demo` and `make test` need nothing but Python 3.11+, a C++ compiler and a package registry.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+RUN ?= runs/demo
+
+.PHONY: help demo test test-all lint types unit unit-all models serve contract clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llmgr needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Torch goes first: torch-scatter compiles against it, and so cannot be built in an environment of its own.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) torch setuptools wheel ninja numpy
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) --no-build-isolation -e '.[data,embed]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
+	DS_BUILD_OPS=0 FORCE_ONLY_CPU=1 MAX_JOBS=2 $(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+models: $(VENV)/.demo  ## fetch the real weights and MovieLens-100K (checked against their hashes)
+	$(BIN)/llmgr model minilm
+	$(BIN)/llmgr data movielens-100k
+
+demo: $(VENV)/.demo  ## the whole main job on real data, about a quarter of an hour on two cores
+	PATH="$(abspath $(BIN)):$$PATH" RUN="$(RUN)" bash configs/demo.sh
+
+serve: $(VENV)/.demo  ## both servers on what `make demo` made
+	PATH="$(abspath $(BIN)):$$PATH" RUN="$(RUN)" bash configs/serve.sh
+
+test: $(VENV)/.dev models lint types unit  ## install everything and pass all checks
+
+test-all: $(VENV)/.dev models lint types  ## the same with the slow forms
+	$(BIN)/llmgr model smollm2-135m
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/buf lint proto
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+contract: $(VENV)/.dev  ## generate services/contract/ from proto/ again
+	$(BIN)/python proto/generate.py
+
+clean:  ## remove the virtual environment and every run
+	rm -rf $(VENV) runs
