@@ -2,8 +2,58 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from llmgr_core.settings.section import Section
 
 
 class ServeSettings(Section):
-    """Section [serve]."""
+    """Section [serve]: addresses of both servers, and the limits of the ranking server.
+
+    Attributes:
+        host: interface to listen on; loopback unless someone decides otherwise.
+        ranking_port, embedding_port: 0 takes any free port and prints it.
+        metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
+        workers: ranking processes that share the port (SO_REUSEPORT); each holds its own table.
+        threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
+            `ranking_slots`.
+        ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
+            interpreter lock.
+        max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
+        max_batch_queue: RankSessions calls admitted at the same time; together they may hold no single request up for long.
+        retry_after_ms: what a refused client is told to wait.
+        default_top_k, max_top_k: top_k 0 means the first; beyond the second is INVALID_ARGUMENT.
+        max_session_items, max_candidates, max_excluded: ids a request may carry in each field.
+        max_batch_sessions: sessions one RankSessions request may carry.
+        max_request_bytes: size of one message; larger ones are refused by gRPC itself.
+        poll_ms: how often the change log of the store is looked at.
+        max_sequence_wait_s: longest wait for `min_sequence`, whatever the deadline.
+        drain_s: time requests in flight have to finish after SIGTERM.
+        not_serving_s: pause between saying NOT_SERVING and refusing new calls, so that balancers look elsewhere.
+        max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes.
+        bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
+    """
+
+    host: str = "127.0.0.1"
+    ranking_port: int = Field(default=50052, ge=0, le=65535)
+    embedding_port: int = Field(default=50051, ge=0, le=65535)
+    metrics_port: int = Field(default=9464, ge=-1, le=65535)
+    workers: int = Field(default=1, ge=1, le=256)
+    threads: int = Field(default=32, ge=2, le=1024)
+    ranking_slots: int = Field(default=1, ge=1, le=64)
+    max_queue: int = Field(default=128, ge=1, le=100_000)
+    max_batch_queue: int = Field(default=4, ge=1, le=1024)
+    retry_after_ms: int = Field(default=50, ge=1, le=60_000)
+    default_top_k: int = Field(default=20, ge=1, le=1000)
+    max_top_k: int = Field(default=1000, ge=1, le=1000)
+    max_session_items: int = Field(default=1000, ge=1, le=100_000)
+    max_candidates: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_excluded: int = Field(default=10_000, ge=1, le=1_000_000)
+    max_batch_sessions: int = Field(default=256, ge=1, le=4096)
+    max_request_bytes: int = Field(default=16 << 20, ge=1 << 16, le=1 << 30)
+    poll_ms: float = Field(default=20.0, ge=1.0, le=10_000.0)
+    max_sequence_wait_s: float = Field(default=1.0, gt=0.0, le=1.0)
+    drain_s: float = Field(default=10.0, ge=0.0, le=600.0)
+    not_serving_s: float = Field(default=0.0, ge=0.0, le=60.0)
+    max_connection_age_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
+    bundle_poll_s: float = Field(default=1.0, ge=0.0, le=3600.0)

@@ -1,0 +1,104 @@
+"""From the contract's messages to the client's results, and from an Item to its message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+
+from llmgr_core.data.item import Item
+from llmgr_core.errors import InputError
+from services.client.results import EmbeddedItem, RankedItem, RankedSession, Timing
+from services.contract import embedding_service_pb2, item_pb2, ranking_service_pb2, timing_pb2, vector_pb2
+
+NANOSECONDS_PER_MILLISECOND = 1e6
+NUMBER_TYPES: dict[int, np.dtype[Any]] = {
+    vector_pb2.VECTOR_TYPE_FLOAT16: np.dtype("<f2"),
+    vector_pb2.VECTOR_TYPE_FLOAT32: np.dtype("<f4"),
+}
+
+
+def item_message(item: Item) -> item_pb2.Item:
+    """The message of an item.
+
+    Raises:
+        InputError: a text holds lone surrogates, which no UTF-8 can carry.
+    """
+    try:
+        return item_pb2.Item(
+            item_id=item.item_id,
+            title=item.title,
+            description=item.description,
+            brand=item.brand,
+            categories=[item_pb2.CategoryPath(names=path) for path in item.categories],
+            attributes=item.attributes,
+        )
+    except (UnicodeEncodeError, ValueError) as error:
+        raise InputError(f"item {item.item_id!r} cannot be sent: {error}", "repair the text's encoding") from None
+
+
+def item_from_message(message: item_pb2.Item) -> Item:
+    """The item of a message; an empty text is one that is not known."""
+    return Item(
+        item_id=message.item_id,
+        title=message.title or None,
+        description=message.description or None,
+        brand=message.brand or None,
+        categories=tuple(tuple(path.names) for path in message.categories),
+        attributes=dict(message.attributes),
+    )
+
+
+def vector_from_message(message: vector_pb2.Vector) -> npt.NDArray[np.float32] | None:
+    """float32 [D], or None for an empty vector.
+
+    Raises:
+        InputError: its type is unknown, or its length contradicts its bytes.
+    """
+    if not message.data:
+        return None
+    number = NUMBER_TYPES.get(message.type)
+    if number is None or len(message.data) != number.itemsize * message.dimensions:
+        raise InputError(
+            f"the server sent {len(message.data)} bytes for {message.dimensions} numbers of type {message.type}",
+            "update the client",
+        )
+    return np.frombuffer(message.data, dtype=number).astype(np.float32)
+
+
+def timing_from_message(message: timing_pb2.Timing) -> Timing:
+    parts = (message.total_ns, message.queue_ns, message.model_ns, message.store_ns)
+    return Timing(*(part / NANOSECONDS_PER_MILLISECOND for part in parts))
+
+
+def ranked_session(message: ranking_service_pb2.RankSessionResponse) -> RankedSession:
+    return RankedSession(
+        items=tuple(
+            RankedItem(one.item_id, one.score, one.probability if one.HasField("probability") else None)
+            for one in message.items
+        ),
+        unknown_item_ids=tuple(message.unknown_item_ids),
+        model_version=message.model_version,
+        sequence=message.sequence,
+        fallback=message.fallback,
+        timing=timing_from_message(message.timing),
+    )
+
+
+def embedded_item(message: embedding_service_pb2.EmbedItemResponse, index: int = 0) -> EmbeddedItem:
+    return EmbeddedItem(
+        item_id=message.item_id,
+        model_version=message.model_version,
+        sequence=message.sequence,
+        cached=message.cached,
+        timing=timing_from_message(message.timing),
+        vector=vector_from_message(message.vector),
+        index=index,
+    )
+
+
+def plain_fields(message: Message) -> dict[str, Any]:
+    """Every field of a flat message by name, unset ones included."""
+    return {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}

@@ -1,0 +1,93 @@
+"""What a client raises when a service says no."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from llmgr_core.errors import LlmgrError
+
+HINTS = {
+    grpc.StatusCode.UNAVAILABLE: "check the address, and that the server is running (`llmgr serve`)",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "give the call a longer timeout, or look at the server's load",
+    grpc.StatusCode.UNIMPLEMENTED: "the address belongs to another service; embedding and ranking have one each",
+}
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """A field of the request that the server refused, and why."""
+
+    field: str
+    description: str
+
+
+class ServiceError(LlmgrError):
+    """A call that failed, retries included.
+
+    Attributes:
+        code: gRPC status code.
+        details: the server's own words.
+        violations: fields that were refused (google.rpc.BadRequest).
+        reason: machine-readable reason (google.rpc.ErrorInfo), "" where none was sent.
+        metadata: the ErrorInfo's key-value pairs, for example the sequence a ranking server has reached.
+        retry_after: seconds the server asks to wait (google.rpc.RetryInfo); None where it did not ask.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        *,
+        violations: tuple[FieldViolation, ...] = (),
+        reason: str = "",
+        metadata: dict[str, str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{code.name}: {details}", HINTS.get(code))
+        self.code = code
+        self.details = details
+        self.violations = violations
+        self.reason = reason
+        self.metadata = metadata or {}
+        self.retry_after = retry_after
+
+    @classmethod
+    def from_call(cls, error: grpc.RpcError) -> ServiceError:
+        """Read status, details and google.rpc messages out of what grpc raised."""
+        if not isinstance(error, grpc.Call):
+            return cls(grpc.StatusCode.UNKNOWN, str(error))
+        violations: tuple[FieldViolation, ...] = ()
+        reason, metadata, retry_after = "", {}, None
+        for detail in _rich_details(error):
+            if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+                bad = error_details_pb2.BadRequest()
+                detail.Unpack(bad)
+                violations = tuple(FieldViolation(one.field, one.description) for one in bad.field_violations)
+            elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+                retry = error_details_pb2.RetryInfo()
+                detail.Unpack(retry)
+                retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+            elif detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+                info = error_details_pb2.ErrorInfo()
+                detail.Unpack(info)
+                reason, metadata = info.reason, dict(info.metadata)
+        return cls(
+            error.code() or grpc.StatusCode.UNKNOWN,
+            error.details() or "",
+            violations=violations,
+            reason=reason,
+            metadata=metadata,
+            retry_after=retry_after,
+        )
+
+
+def _rich_details(error: grpc.Call) -> list[error_details_pb2.Any]:
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # a status whose message and code contradict the plain ones: some proxy rewrote it
+        return []
+    return list(status.details) if status is not None else []

@@ -1,0 +1,93 @@
+"""Client of the ranking service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+from services.client.calls import RetryPolicy, call_with_retries
+from services.client.connection import Connection
+from services.client.conversion import plain_fields, ranked_session
+from services.client.results import RankedSession, RankingInfo
+from services.contract import ranking_service_pb2, ranking_service_pb2_grpc
+
+
+class RankingClient(Connection):
+    """Ranks sessions; see Connection for the arguments.
+
+    Every method raises ServiceError where the server, or the way to it, fails.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50052",
+        *,
+        timeout: float = 2.0,
+        retry: RetryPolicy | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(address, timeout=timeout, retry=retry, credentials=credentials, metadata=metadata)
+        self._stub = ranking_service_pb2_grpc.RankingServiceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    def rank(
+        self,
+        item_ids: Sequence[str],
+        *,
+        top_k: int = 0,
+        candidate_ids: Sequence[str] = (),
+        exclude_item_ids: Sequence[str] = (),
+        include_seen: bool | None = None,
+        min_sequence: int = 0,
+        timeout: float | None = None,
+    ) -> RankedSession:
+        """The items most likely to be clicked after ``item_ids`` (oldest click first).
+
+        Args:
+            top_k: how many; 0 leaves it to the server (20).
+            candidate_ids: rank these only; empty means the whole catalogue.
+            exclude_item_ids: never return these.
+            include_seen: whether items of the session may come back; None leaves it to the bundle.
+            min_sequence: answer only from a catalogue that holds this change.
+            timeout: seconds, retries included.
+        """
+        request = ranking_service_pb2.RankSessionRequest(
+            item_ids=item_ids,
+            top_k=top_k,
+            candidate_ids=candidate_ids,
+            exclude_item_ids=exclude_item_ids,
+            include_seen=include_seen,  # type: ignore[arg-type]  # None leaves it unset
+            min_sequence=min_sequence,
+        )
+        reply = call_with_retries(self._stub.RankSession, request, timeout or self.timeout, self.retry, self.metadata)
+        return ranked_session(reply)
+
+    def rank_many(
+        self,
+        sessions: Sequence[Sequence[str]],
+        *,
+        top_k: int = 0,
+        include_seen: bool | None = None,
+        min_sequence: int = 0,
+        timeout: float | None = None,
+    ) -> list[RankedSession]:
+        """Rankings of several sessions, in their order, all from one state of the catalogue."""
+        requests = [
+            ranking_service_pb2.RankSessionRequest(
+                item_ids=one,
+                top_k=top_k,
+                include_seen=include_seen,  # type: ignore[arg-type]  # None leaves it unset
+                min_sequence=min_sequence,
+            )
+            for one in sessions
+        ]
+        request = ranking_service_pb2.RankSessionsRequest(sessions=requests)
+        reply = call_with_retries(self._stub.RankSessions, request, timeout or self.timeout, self.retry, self.metadata)
+        return [ranked_session(one) for one in reply.results]
+
+    def info(self, timeout: float | None = None) -> RankingInfo:
+        """What the server is and accepts."""
+        request = ranking_service_pb2.RankingServiceGetInfoRequest()
+        reply = call_with_retries(self._stub.GetInfo, request, timeout or self.timeout, self.retry, self.metadata)
+        return RankingInfo(**(plain_fields(reply) | {"limits": plain_fields(reply.limits)}))
