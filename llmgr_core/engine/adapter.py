@@ -1,0 +1,74 @@
+"""LoRA adapters, in PEFT's own files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from llmgr_core.engine.language_model import LanguageModel
+from llmgr_core.errors import ArtefactError, InputError
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "qkv_proj", "c_attn", "query_key_value", "Wqkv")
+
+
+def attach_adapter(model: LanguageModel, directory: Path, *, trainable: bool = False) -> None:
+    """Put a saved adapter around the model's linear layers; merged into them when it will not be trained and they are fp32.
+
+    Raises:
+        ArtefactError: no adapter there, or one made for another model.
+    """
+    from peft import PeftModel
+
+    for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+        if not (directory / name).is_file():
+            raise ArtefactError(f"{directory} holds no {name}", "an adapter is a PEFT directory with safetensors weights")
+    try:
+        json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        adapted = PeftModel.from_pretrained(model.transformer, str(directory), is_trainable=trainable)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ArtefactError(
+            f"the adapter in {directory} does not fit the model: {str(error).splitlines()[0]}",
+            "load it with the base model it was trained on",
+        ) from error
+    # Merged into bf16 weights, a mild update would be rounded away.
+    merge = not trainable and next(model.transformer.parameters()).dtype == torch.float32
+    model.transformer = adapted.merge_and_unload() if merge else adapted
+
+
+def add_adapter(model: LanguageModel, rank: int, alpha: int, dropout: float, targets: str) -> None:
+    """Start a LoRA adapter: W + (alpha / rank) B A on the chosen linear layers, B = 0 (Hu et al., 2021).
+
+    Args:
+        targets: "attention", "all-linear", or layer names divided by commas.
+
+    Raises:
+        InputError: no layer of the model has such a name.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    names: str | list[str] = targets
+    if targets != "all-linear":
+        wanted: Sequence[str] = _ATTENTION if targets == "attention" else [name.strip() for name in targets.split(",")]
+        linear = {name.rsplit(".", 1)[-1] for name, layer in model.transformer.named_modules() if isinstance(layer, nn.Linear)}
+        names = sorted(linear & set(wanted))
+        if not names:
+            raise InputError(
+                f"tune.lora_targets {targets!r} names no linear layer of the model", f"it has: {', '.join(sorted(linear))}"
+            )
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
+    model.transformer = get_peft_model(model.transformer, config)
+
+
+def save_adapter(model: LanguageModel, directory: Path) -> None:
+    """Write adapter_model.safetensors and adapter_config.json, which PEFT and this project load again."""
+    transformer: Any = model.transformer
+    transformer.save_pretrained(str(directory), safe_serialization=True)
+    # PEFT also writes a model card with nothing but placeholders.
+    (directory / "README.md").unlink(missing_ok=True)

@@ -1,0 +1,165 @@
+"""The semantic engine: item text in, text vector out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llmgr_core.artefacts.manifest import hash_file, hash_value
+from llmgr_core.engine.adapter import ADAPTER_WEIGHTS, attach_adapter
+from llmgr_core.engine.language_model import LanguageModel, load_language_model
+from llmgr_core.engine.model_source import find_model
+from llmgr_core.engine.pooling import Pooling, pool
+from llmgr_core.engine.prompts import ITEM_TEXT_BEFORE_CAUSAL, PROMPT_VERSION
+from llmgr_core.engine.token_batches import pad_right, token_budget_batches
+from llmgr_core.engine.weight_hash import hash_model
+from llmgr_core.errors import InputError
+from llmgr_core.settings.engine import EngineSettings
+
+
+class SemanticEngine:
+    """A language model, with or without a tuned adapter, that turns item texts into vectors e_v.
+
+    One forward pass runs at a time; threads may share an engine.
+
+    Attributes:
+        settings: what it was loaded with.
+        language_model: the model itself.
+        base_hash: SHA-256 of the base model's files.
+        adapter_hash: SHA-256 of the adapter's weights, "" without one.
+    """
+
+    def __init__(self, settings: EngineSettings, language_model: LanguageModel, base_hash: str, adapter_hash: str = "") -> None:
+        self.settings = settings
+        self.language_model = language_model
+        self.base_hash = base_hash
+        self.adapter_hash = adapter_hash
+        self._lock = threading.Lock()
+        model = language_model
+        before = model.tokens([ITEM_TEXT_BEFORE_CAUSAL], 64)[0] if model.is_causal else []
+        self._before, self._after = [*model.opening, *before], list(model.closing)
+        self.max_tokens = min(settings.max_tokens, model.max_positions)
+
+    @classmethod
+    def load(cls, settings: EngineSettings, adapter: Path | None = None) -> SemanticEngine:
+        """Load the base model and, where given, a PEFT adapter directory; ready to embed, not to train.
+
+        Raises:
+            LlmgrError: the model or the adapter is missing, damaged, of a kind that cannot be used, or they do not fit.
+        """
+        directory = find_model(settings.model, settings.revision)
+        base_hash = hash_model(directory)
+        model = load_language_model(directory, settings.dtype, choose_device(settings.device))
+        adapter_hash = ""
+        if adapter is not None:
+            attach_adapter(model, adapter)
+            adapter_hash = hash_file(adapter / ADAPTER_WEIGHTS)
+        return cls(settings, model.eval(), base_hash, adapter_hash)
+
+    @property
+    def hidden_size(self) -> int:
+        """D, numbers in a text vector."""
+        return self.language_model.hidden_size
+
+    @property
+    def pooling(self) -> Pooling:
+        return "last" if self.settings.pooling == "last" else "mean"
+
+    def fingerprint(self, cleaner_digest: str) -> str:
+        """Which encoder made a vector: two vectors may be compared only under one fingerprint.
+
+        Args:
+            cleaner_digest: digest of the text cleaner's state, since it decides what text reaches the model.
+
+        Returns:
+            64 hex digits over base model, adapter, prompt version, cleaner, pooling, number format and token limit.
+        """
+        return hash_value(
+            {
+                "base": self.base_hash,
+                "adapter": self.adapter_hash,
+                "prompt": PROMPT_VERSION,
+                "cleaner": cleaner_digest,
+                "pooling": self.pooling,
+                "dtype": self.settings.dtype,
+                "max_tokens": self.max_tokens,
+            }
+        )
+
+    def item_tokens(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of the item text prompt of each text, special tokens included, at most ``max_tokens`` each.
+
+        Raises:
+            InputError: a text is blank, or no valid Unicode; the message names its position.
+        """
+        for position, text in enumerate(texts):
+            if not text.strip():
+                raise InputError(f"text {position} is empty", "an item without text has no text vector")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise InputError(f"text {position} is not valid Unicode: {error.reason}", "clean the text first") from None
+        room = self.max_tokens - len(self._before) - len(self._after)
+        return [[*self._before, *ids, *self._after] for ids in self.language_model.tokens(texts, room)]
+
+    def pooled_vectors(self, rows: list[list[int]]) -> torch.Tensor:
+        """e_v with gradients: token rows of the item text prompt to fp32 [n, D]; one padded batch."""
+        model = self.language_model
+        ids, mask = pad_right(rows, padding=0)
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        return pool(model(model.embed_tokens(ids), mask).float(), mask, self.pooling)
+
+    def embed_texts(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        """Text vectors e_v: the pooled hidden state of the item text prompt of each text.
+
+        The same text gives the same vector within 1e-3 relative, whatever it is batched with.
+
+        Args:
+            texts: cleaned item texts, none blank.
+
+        Returns:
+            float32 [n, D] in the order of ``texts``.
+
+        Raises:
+            InputError: a blank or invalid text, or one for which the model gives NaN or infinity; its position is named.
+        """
+        vectors = np.empty((len(texts), self.hidden_size), dtype=np.float32)
+        for places, part in self.embed_batches(texts):
+            vectors[places] = part
+        return vectors
+
+    def embed_batches(self, texts: list[str]) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+        """As embed_texts, batch by batch as they are ready: positions and their vectors float32 [b, D]."""
+        rows = self.item_tokens(texts)
+        for places in token_budget_batches([len(row) for row in rows], self.settings.batch_tokens):
+            with self._lock, torch.inference_mode():
+                part = self.pooled_vectors([rows[place] for place in places]).cpu().numpy()
+            finite = np.isfinite(part).all(axis=1)
+            if not finite.all():
+                position = places[int(np.flatnonzero(~finite)[0])]
+                raise InputError(
+                    f"the model gave NaN or infinity for text {position} ({texts[position][:60]!r})",
+                    "damaged weights or an overflow: fetch the model again, or set engine.dtype to fp32",
+                )
+            yield places, part
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a settings value; "auto" is a GPU where there is one.
+
+    Raises:
+        InputError: no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "set engine.device to auto") from None
+    return device
