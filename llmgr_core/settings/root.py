@@ -14,6 +14,7 @@ from llmgr_core.settings.pretrain import PretrainSettings
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.serve import ServeSettings
 from llmgr_core.settings.text import TextSettings
+from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.settings.tune import TuneSettings
 
 
@@ -31,6 +32,7 @@ class Settings(Section):
     text: TextSettings = TextSettings()
     encoder: EncoderSettings = EncoderSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    transitions: TransitionSettings = TransitionSettings()
     engine: EngineSettings = EngineSettings()
     tune: TuneSettings = TuneSettings()
     embed: EmbedSettings = EmbedSettings()

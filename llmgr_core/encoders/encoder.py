@@ -1,0 +1,37 @@
+"""What every session encoder offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from llmgr_core.graphs import SessionBatch
+from torch import Tensor, nn
+
+from llmgr_core.settings.encoder import EncoderSettings
+
+
+class SessionEncoder(nn.Module, ABC):
+    """z_s = f_readout({x_v}) over the graph of a session; anything with this interface can carry the semantic module.
+
+    It sees node vectors, never item numbers, so that any table (ID vectors, fused rows, text alone) can feed it.
+
+    Args:
+        settings: what it was built from; ``settings.dimension`` is d.
+    """
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dropout = nn.Dropout(settings.dropout)
+
+    @abstractmethod
+    def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:
+        """Session vectors.
+
+        Args:
+            node_vectors: x_v, float [N, d], row i belongs to ``batch.node_items[i]``.
+            batch: B sessions with N nodes in all.
+
+        Returns:
+            z_s, float [B, d]; zeros for a session without clicks.
+        """

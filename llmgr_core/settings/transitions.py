@@ -1,0 +1,31 @@
+"""Settings of section [transitions]."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from llmgr_core.settings.section import Section
+
+
+class TransitionSettings(Section):
+    """Section [transitions]: the item-to-item graph of all training sessions. Defaults were chosen on validation examples.
+
+    Attributes:
+        window: clicks a transition may span.
+        distance_decay: a transition over k clicks weighs ``distance_decay ** (k - 1)``.
+        backward: weight of the reversed transition (later item to earlier item), next to 1 for the forward one.
+        source_damping: a transition is divided by (clicks of its source item) to this power.
+        target_damping: and by (clicks of its target item) to this power.
+        click_decay: the k-th click from the end of a prefix counts ``click_decay ** (k - 1)``.
+        clicks: last clicks of a prefix that are looked up.
+        neighbours: heaviest neighbours of each item that serving keeps; 0 keeps all.
+    """
+
+    window: int = Field(default=20, ge=1, le=1000)
+    distance_decay: float = Field(default=0.8, gt=0.0, le=1.0)
+    backward: float = Field(default=0.2, ge=0.0, le=1.0)
+    source_damping: float = Field(default=0.4, ge=0.0, le=2.0)
+    target_damping: float = Field(default=0.05, ge=0.0, le=2.0)
+    click_decay: float = Field(default=0.5, gt=0.0, le=1.0)
+    clicks: int = Field(default=10, ge=1, le=1000)
+    neighbours: int = Field(default=100, ge=0)

@@ -1,0 +1,171 @@
+"""The item-to-item transition graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from llmgr_core.errors import ArtefactError
+from llmgr_core.sessions import Examples, Sessions
+from llmgr_core.settings.transitions import TransitionSettings
+from llmgr_core.transitions.counting import count_transitions
+from llmgr_core.transitions.lookup import ClickRows, expand_clicks
+from llmgr_core.transitions.own_session import leave_out_own_session
+
+FILE_NAME = "transitions.safetensors"
+
+
+@dataclass(frozen=True)
+class TransitionGraph:
+    """W[a, b] = mass(a -> b) / (clicks(a)^alpha * clicks(b)^beta) over all training sessions, as CSR rows.
+
+    The score of item v after prefix v_1 .. v_n is t(s, v) = sum_k click_decay^(n - k) * W[v_k, v].
+
+    Attributes:
+        settings: what it was built with.
+        indptr: int64 [V + 1]; row a is ``neighbours[indptr[a]:indptr[a + 1]]``, ascending.
+        neighbours: int32 [E].
+        weights: float32 [E], W.
+        mass: float64 [E], the sums before damping, or None in a pruned graph.
+        clicks: int64 [V], clicks of each item in the training sessions, or None in a pruned graph.
+    """
+
+    settings: TransitionSettings
+    indptr: npt.NDArray[np.int64]
+    neighbours: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    mass: npt.NDArray[np.float64] | None = None
+    clicks: npt.NDArray[np.int64] | None = None
+
+    @property
+    def num_items(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.neighbours)
+
+    @classmethod
+    def build(cls, sessions: Sessions, num_items: int, settings: TransitionSettings) -> TransitionGraph:
+        """Count the transitions of all sessions; every edge is kept (see ``pruned``)."""
+        keys, mass = count_transitions(sessions, num_items, settings)
+        source, target = np.divmod(keys, num_items)
+        indptr = np.zeros(num_items + 1, dtype=np.int64)
+        np.cumsum(np.bincount(source, minlength=num_items), out=indptr[1:])
+        clicks = sessions.click_counts(num_items)
+        weights = mass / (clicks[source] ** settings.source_damping * clicks[target] ** settings.target_damping)
+        return cls(settings, indptr, target.astype(np.int32), weights.astype(np.float32), mass, clicks)
+
+    def pruned(self, neighbours: int | None = None) -> TransitionGraph:
+        """Only the heaviest neighbours of each item (``settings.neighbours`` unless told; 0 keeps all): the form to serve.
+
+        Ties go to the lower item index. What ``scores_without_own_session`` needs is left out.
+        """
+        limit = self.settings.neighbours if neighbours is None else neighbours
+        if limit == 0:
+            return TransitionGraph(self.settings, self.indptr, self.neighbours, self.weights)
+        lengths = np.diff(self.indptr)
+        source = np.repeat(np.arange(self.num_items), lengths)
+        order = np.lexsort((self.neighbours, -self.weights, source))
+        rank = np.arange(self.num_edges) - np.repeat(self.indptr[:-1], lengths)
+        kept = np.sort(order[rank < limit])
+        indptr = np.zeros(self.num_items + 1, dtype=np.int64)
+        np.cumsum(np.minimum(lengths, limit), out=indptr[1:])
+        return TransitionGraph(self.settings, indptr, self.neighbours[kept], self.weights[kept])
+
+    def scores(self, prefixes: Sessions) -> torch.Tensor:
+        """t(s, v) of every item after each prefix: float32 [B, V], zero where nothing connects."""
+        rows = expand_clicks(self.indptr, prefixes, self.settings)
+        return self._dense(rows, self.weights[rows.edges] * rows.click_weights)
+
+    def scores_without_own_session(self, examples: Examples, sessions: Sessions) -> torch.Tensor:
+        """As ``scores`` of the prefixes, but each from a graph that its own session took no part in.
+
+        Equal (up to rounding) to building the graph anew without that session; for training, where the session an example
+        was cut from also holds its target.
+
+        Args:
+            examples: ``examples.sessions`` are places in ``sessions``.
+            sessions: the very sessions the graph was built from.
+
+        Raises:
+            ValueError: the graph is pruned, so that the share of one session is no longer known.
+        """
+        if self.mass is None or self.clicks is None:
+            raise ValueError("a pruned transition graph cannot leave out one session; use the graph that build() returned")
+        rows = expand_clicks(self.indptr, examples.prefixes(self.settings.clicks), self.settings)
+        values = leave_out_own_session(
+            rows, examples.sessions, sessions, self.indptr, self.neighbours, self.mass, self.clicks, self.settings
+        )
+        return self._dense(rows, values)
+
+    def lookup(self, items: Sequence[int] | npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """t(s, v) of one session, sparse.
+
+        Args:
+            items: its clicks, oldest first; items the graph does not know (index out of range) lead nowhere.
+
+        Returns:
+            item indices int32 [m], ascending and distinct, and their scores float32 [m].
+        """
+        settings, indptr = self.settings, self.indptr
+        neighbours, weights = [], []
+        factor = 1.0
+        for item in reversed(items[-settings.clicks :]):
+            if 0 <= item < self.num_items:
+                start, end = indptr[item], indptr[item + 1]
+                neighbours.append(self.neighbours[start:end])
+                weights.append(self.weights[start:end] * np.float32(factor))
+            factor *= settings.click_decay
+        if not neighbours:
+            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+        if len(neighbours) == 1:
+            return neighbours[0], weights[0]
+        flat = np.concatenate(neighbours)
+        order = np.argsort(flat)
+        ordered = flat[order]
+        first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        if not len(first):
+            return flat, np.zeros(0, dtype=np.float32)
+        return ordered[first], np.add.reduceat(np.concatenate(weights)[order], first)
+
+    def save(self, directory: Path) -> None:
+        """Write ``transitions.safetensors`` into an existing directory."""
+        tensors: dict[str, npt.NDArray[np.generic]] = {
+            "indptr": self.indptr,
+            "neighbours": self.neighbours,
+            "weights": self.weights,
+        }
+        if self.mass is not None and self.clicks is not None:
+            tensors |= {"mass": self.mass, "clicks": self.clicks}
+        save_file(tensors, directory / FILE_NAME, metadata={"settings": json.dumps(self.settings.model_dump())})
+
+    @classmethod
+    def load(cls, directory: Path) -> TransitionGraph:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ArtefactError: the file is missing or damaged.
+        """
+        path = directory / FILE_NAME
+        try:
+            with safe_open(path, framework="numpy") as stream:
+                settings = TransitionSettings.model_validate_json((stream.metadata() or {})["settings"])
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return cls(settings, **tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(f"{path} holds no usable transition graph: {error}", "make the directory again") from None
+
+    def _dense(self, rows: ClickRows, values: npt.NDArray[np.floating]) -> torch.Tensor:
+        size = rows.num_prefixes * self.num_items
+        places = rows.prefix * self.num_items + self.neighbours[rows.edges]
+        total = np.bincount(places, weights=values, minlength=size).astype(np.float32)
+        return torch.from_numpy(total).view(rows.num_prefixes, self.num_items)

@@ -1,0 +1,61 @@
+"""The graph rows that the clicks of many prefixes point to, laid out flat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmgr_core.sessions import Sessions
+from llmgr_core.settings.transitions import TransitionSettings
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClickRows:
+    """One entry for each (click of a prefix, edge leaving its item).
+
+    Attributes:
+        num_prefixes: B.
+        click_prefix, click_item: int64 [T], prefix number and item of each click looked up.
+        click_factor: float64 [T], click_decay^(n - k) of each click.
+        first: int64 [T + 1]; the entries of click t are ``first[t]:first[t + 1]``.
+        click: int64 [M], click of each entry.
+        edges: int64 [M], edge of each entry (its place in the graph's ``neighbours``).
+    """
+
+    num_prefixes: int
+    click_prefix: Ints
+    click_item: Ints
+    click_factor: npt.NDArray[np.float64]
+    first: Ints
+    click: Ints
+    edges: Ints
+
+    @property
+    def prefix(self) -> Ints:
+        """int64 [M], prefix number of each entry."""
+        return self.click_prefix[self.click]
+
+    @property
+    def click_weights(self) -> npt.NDArray[np.float64]:
+        """float64 [M], click_factor of each entry."""
+        return self.click_factor[self.click]
+
+
+def expand_clicks(indptr: Ints, prefixes: Sessions, settings: TransitionSettings) -> ClickRows:
+    """Lay out the rows of the last ``settings.clicks`` clicks of each prefix."""
+    lengths = prefixes.lengths
+    prefix = np.repeat(np.arange(len(prefixes), dtype=np.int64), lengths)
+    before_last = np.repeat(prefixes.offsets[1:], lengths) - 1 - np.arange(len(prefix))
+    used = before_last < settings.clicks
+    prefix, before_last = prefix[used], before_last[used]
+    item = prefixes.items[used].astype(np.int64)
+    counts = indptr[item + 1] - indptr[item]
+    first = np.zeros(len(item) + 1, dtype=np.int64)
+    np.cumsum(counts, out=first[1:])
+    click = np.repeat(np.arange(len(item), dtype=np.int64), counts)
+    edges = np.arange(first[-1]) + (indptr[item] - first[:-1])[click]
+    return ClickRows(len(prefixes), prefix, item, settings.click_decay ** before_last.astype(np.float64), first, click, edges)
