@@ -1,0 +1,211 @@
+"""The LMDB environment under a store: opening it once a process, growing its map, and saying what goes wrong.
+
+LMDB allows one opening of a file per process, and a map may only grow while no transaction of the process is open. Both rules
+are kept here, so that readers and the writer of one process can come and go as they like.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from llmgr_core.store.errors import StoreError, StoreFullError
+
+DATA_NAME = "data.mdb"
+DATABASES = ("vectors", "items", "changes", "meta")
+FIRST_MAP_BYTES = 1 << 30
+MAX_READERS = 512
+
+_open_environments: dict[tuple[int, int], Environment] = {}
+_registry_lock = threading.Lock()
+
+
+class Environment:
+    """One opened LMDB environment, shared by everything in this process that uses the same file."""
+
+    def __init__(self, directory: Path, writable: bool, map_bytes: int) -> None:
+        self.directory = directory
+        self.writable = writable
+        self.users = 0
+        self._map_bytes = map_bytes
+        self._gate = threading.Condition()
+        self._transactions = 0
+        self._open()
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        """A read transaction (buffers=True: values are memoryviews, valid inside the block only)."""
+        with self._admitted():
+            try:
+                transaction = self._environment.begin(buffers=True)
+            except lmdb.MapResizedError:
+                transaction = None
+            if transaction is not None:
+                with transaction:
+                    yield transaction
+                return
+        # Another process made the map larger; 0 takes over its size.
+        self._resize(0)
+        with self._admitted(), self._environment.begin(buffers=True) as transaction:
+            yield transaction
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """A write transaction: committed and on the disk when the block ends, undone where it raises.
+
+        Raises:
+            StoreFullError: no space left on the disk.
+            MapGrownError: the map was too small; it is larger now, so do the same again.
+        """
+        try:
+            with self._admitted(), self._environment.begin(write=True) as transaction:
+                yield transaction
+        except lmdb.MapFullError:
+            self._resize(2 * self._environment.info()["map_size"])
+            raise MapGrownError from None
+        except lmdb.MapResizedError:
+            self._resize(0)
+            raise MapGrownError from None
+        except lmdb.PanicError:
+            # A meta page could not be written; the file is sound, this opening of it is not.
+            self._reopen()
+            raise StoreFullError(
+                f"{self.directory} could not be written", "free some space; the next write tries again"
+            ) from None
+        except (lmdb.Error, OSError) as error:
+            if not _is_out_of_space(error):
+                raise
+            raise StoreFullError(
+                f"no space left on the disk of {self.directory}", "free some space; the next write tries again"
+            ) from None
+
+    def database(self, name: str) -> Any:
+        """Handle of a database of DATABASES."""
+        return self._databases[name]
+
+    def clear_dead_readers(self) -> int:
+        """Free the slots of readers that died; they would keep old pages from being used again."""
+        return int(self._environment.reader_check())
+
+    def has_databases(self) -> bool:
+        return len(self._databases) == len(DATABASES)
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _open(self) -> None:
+        path = self.directory / DATA_NAME
+        try:
+            self._environment = lmdb.open(
+                str(self.directory),
+                map_size=self._map_bytes,
+                max_dbs=len(DATABASES),
+                max_readers=MAX_READERS,
+                readonly=not self.writable,
+                create=self.writable,
+                # Random reads of a file larger than memory suffer from readahead; loading everything profits from it.
+                readahead=True,
+            )
+        except (lmdb.InvalidError, lmdb.CorruptedError):
+            raise StoreError(
+                f"{path} is not an LMDB file, or is damaged", "restore it, or embed into a new directory"
+            ) from None
+        except lmdb.VersionMismatchError:
+            raise StoreError(f"{path} was written by another major version of LMDB", "embed into a new directory") from None
+        except lmdb.Error as error:
+            if _is_out_of_space(error):
+                raise StoreFullError(f"no space left on the disk of {self.directory}", "free some space") from None
+            raise StoreError(f"{path} cannot be opened: {error}", "check the path and its permissions") from None
+        self._databases: dict[str, Any] = {}
+        try:
+            for name in DATABASES:
+                self._databases[name] = self._environment.open_db(name.encode(), create=self.writable)
+        except (lmdb.NotFoundError, lmdb.ReadonlyError):
+            return  # incomplete: has_databases says so
+        except lmdb.IncompatibleError:
+            self.close()
+            raise StoreError(f"{path} is an LMDB file of something else", "check the path") from None
+        except lmdb.Error as error:
+            self.close()
+            if _is_out_of_space(error):
+                raise StoreFullError(f"no space left on the disk of {self.directory}", "free some space") from None
+            raise StoreError(f"{path} cannot be used: {error}", "restore it, or embed into a new directory") from None
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        with self._gate:
+            self._transactions += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._transactions -= 1
+                if self._transactions == 0:
+                    self._gate.notify_all()
+
+    def _resize(self, map_bytes: int) -> None:
+        with self._gate:
+            while self._transactions:
+                self._gate.wait()
+            self._environment.set_mapsize(map_bytes)
+            self._map_bytes = self._environment.info()["map_size"]
+
+    def _reopen(self) -> None:
+        with self._gate:
+            while self._transactions:
+                self._gate.wait()
+            self._environment.close()
+            self._open()
+
+
+class MapGrownError(Exception):
+    """The map was too small for a write and has been doubled."""
+
+
+def acquire(directory: Path, writable: bool, map_bytes: int = FIRST_MAP_BYTES) -> Environment:
+    """The environment of a directory, opened now or shared with who opened it before in this process.
+
+    Raises:
+        StoreError: there is none, it is no LMDB file, or this process holds it open for reading and now wants to write.
+    """
+    path = directory / DATA_NAME
+    with _registry_lock:
+        if writable:
+            directory.mkdir(parents=True, exist_ok=True)
+        elif not path.is_file():
+            raise StoreError(f"no embedding store at {directory}", "`llmgr embed` makes one, so does the embedding server")
+        environment = _open_environments.get(_identity(path)) if path.is_file() else None
+        if environment is None:
+            environment = Environment(directory, writable, map_bytes)
+            _open_environments[_identity(path)] = environment
+        elif writable and not environment.writable:
+            raise StoreError(f"{directory} is open for reading in this process", "open the writer first, or close the readers")
+        environment.users += 1
+        return environment
+
+
+def release(environment: Environment) -> None:
+    """Give an acquired environment back; the last user closes it."""
+    with _registry_lock:
+        environment.users -= 1
+        if environment.users == 0:
+            for key in [key for key, value in _open_environments.items() if value is environment]:
+                del _open_environments[key]
+            environment.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_out_of_space(error: Exception) -> bool:
+    text = str(error)
+    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT))

@@ -1,0 +1,335 @@
+"""Reading an embedding store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+
+from llmgr_core.store import environment as environments
+from llmgr_core.store import metadata
+from llmgr_core.store.errors import StoreError
+from llmgr_core.store.metadata import Encoder
+from llmgr_core.store.records import (
+    Buffer,
+    Change,
+    DamagedRecordError,
+    ItemRecord,
+    fingerprint_key,
+    item_key,
+    sequence_key,
+    sequence_of,
+    unpack_change,
+    unpack_item,
+    vector_payload,
+)
+from llmgr_core.store.states import Damage, Snapshot, Update, Updates, vector_matrix
+
+if TYPE_CHECKING:
+    from llmgr_core.store.writing import StoreWriter
+
+log = logging.getLogger(__name__)
+BLOCK = 4096
+NAMED_DAMAGE = 100
+
+
+class EmbeddingStore:
+    """A store opened for reading; open it with ``EmbeddingStore.open``. Safe to use from several threads.
+
+    Attributes:
+        path: its directory.
+        epoch: its identity, random, made with it; sequences of two epochs cannot be compared.
+        damage: records that were skipped because their checksum failed, the first NAMED_DAMAGE of them.
+        damaged_count: how many such records were met.
+    """
+
+    def __init__(self, environment: environments.Environment) -> None:
+        self._environment = environment
+        self.path = environment.directory
+        self.epoch = metadata.read_epoch(environment)
+        self.damage: list[Damage] = []
+        self.damaged_count = 0
+        self._closed = False
+
+    @overload
+    @classmethod
+    def open(cls, path: Path, writer: Literal[False] = False) -> EmbeddingStore: ...
+    @overload
+    @classmethod
+    def open(cls, path: Path, writer: Literal[True], *, map_bytes: int = ...) -> StoreWriter: ...
+    @classmethod
+    def open(cls, path: Path, writer: bool = False, *, map_bytes: int = environments.FIRST_MAP_BYTES) -> EmbeddingStore:
+        """Open a store.
+
+        Args:
+            path: its directory.
+            writer: open it for writing (a StoreWriter), and make it where there is none.
+            map_bytes: size of the map at first; it doubles whenever it is full.
+
+        Raises:
+            StoreError: no store there, no LMDB file, another schema.
+            StoreLockedError: another process writes to it.
+        """
+        if writer:
+            from llmgr_core.store.writing import StoreWriter
+
+            return StoreWriter.create(path, map_bytes)
+        environment = environments.acquire(path, writable=False)
+        try:
+            return EmbeddingStore(environment)
+        except BaseException:
+            environments.release(environment)
+            raise
+
+    def close(self) -> None:
+        """Close it; closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            environments.release(self._environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def transaction_id(self) -> int:
+        """Number of the last committed transaction; it grows with every write, and costs about a microsecond to ask."""
+        with self._environment.read() as transaction:
+            return int(transaction.id())
+
+    def sequence(self) -> int:
+        """Sequence of the newest change; 0 for a new store."""
+        with self._environment.read() as transaction:
+            return self._newest(transaction)
+
+    def active_fingerprint(self) -> str | None:
+        """The encoder that the embedding server writes for, or None before the first one."""
+        with self._environment.read() as transaction:
+            return metadata.read_active(transaction, self._database("meta"))
+
+    def encoders(self) -> list[Encoder]:
+        """Encoders that vectors stand under."""
+        with self._environment.read() as transaction:
+            return list(metadata.read_encoders(transaction, self._database("meta")).values())
+
+    def dimensions(self, fingerprint: str) -> int:
+        """D of an encoder's vectors.
+
+        Raises:
+            StoreError: the store holds no vectors of this encoder; the message names those it holds.
+        """
+        known = self.encoders()
+        for encoder in known:
+            if encoder.fingerprint == fingerprint:
+                return encoder.dimensions
+        names = ", ".join(f"{one.fingerprint[:12]} ({one.description or 'no description'})" for one in known) or "none"
+        raise StoreError(
+            f"{self.path} holds no vectors of encoder {fingerprint[:12]}; encoders in it: {names}",
+            "run `llmgr embed` with the engine of this bundle, or point at the store that belongs to it",
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Rows in each database; items counts tombstones too."""
+        with self._environment.read() as transaction:
+            return {name: int(transaction.stat(self._database(name))["entries"]) for name in ("vectors", "items", "changes")}
+
+    def get_item(self, item_id: str) -> ItemRecord | None:
+        """An item's row, tombstones included; None where there never was one, or where it is damaged."""
+        with self._environment.read() as transaction:
+            return self._item(transaction, item_key(item_id))
+
+    def find_vector(self, fingerprint: str, text_hash: bytes) -> np.ndarray | None:
+        """float16 [D] that an encoder made of a cleaned text, or None."""
+        with self._environment.read() as transaction:
+            return self._vector(transaction, fingerprint_key(fingerprint) + text_hash)
+
+    def known_texts(self, fingerprint: str, text_hashes: Sequence[bytes]) -> list[bool]:
+        """Which texts have a sound vector of this encoder."""
+        prefix = fingerprint_key(fingerprint)
+        known = []
+        for start in range(0, len(text_hashes), BLOCK):
+            with self._environment.read() as transaction:
+                known += [
+                    self._payload(transaction, prefix + text_hash) is not None
+                    for text_hash in text_hashes[start : start + BLOCK]
+                ]
+        return known
+
+    def read_vectors(self, item_ids: Sequence[str], fingerprint: str) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of many items, from one state of the store.
+
+        Returns:
+            float16 [n, D], zeros where there is none, and bool [n], False for an item that is unknown, deleted, or has no
+            sound vector of this encoder.
+
+        Raises:
+            StoreError: the store holds no vectors of this encoder.
+        """
+        dimensions = self.dimensions(fingerprint)
+        encoder = fingerprint_key(fingerprint)
+        with self._environment.read() as transaction:
+            rows = []
+            for item_id in item_ids:
+                item = self._item(transaction, item_key(item_id))
+                text = None if item is None or item.deleted else item.texts.get(encoder)
+                rows.append(None if text is None else self._payload(transaction, encoder + text))
+            return vector_matrix(rows, dimensions)
+
+    def snapshot(self, fingerprint: str) -> Snapshot:
+        """Every item and its vector, from one state of the store.
+
+        Raises:
+            StoreError: the store holds no vectors of this encoder.
+        """
+        dimensions = self.dimensions(fingerprint)
+        encoder = fingerprint_key(fingerprint)
+        ids: list[str] = []
+        deleted: list[str] = []
+        sequences: list[int] = []
+        rows: list[Buffer | None] = []
+        with self._environment.read() as transaction:
+            for key, value in transaction.cursor(db=self._database("items")):
+                item = self._sound_item(key, value)
+                if item is None:
+                    continue
+                if item.deleted:
+                    deleted.append(item.item_id)
+                    continue
+                ids.append(item.item_id)
+                sequences.append(item.sequence)
+                text = item.texts.get(encoder)
+                rows.append(None if text is None else self._payload(transaction, encoder + text))
+            vectors, present = vector_matrix(rows, dimensions)
+            newest, number = self._newest(transaction), int(transaction.id())
+        return Snapshot(ids, vectors, present, np.array(sequences, dtype=np.uint64), deleted, newest, number)
+
+    def items(self) -> Iterator[ItemRecord]:
+        """Every live item in the order of the keys; read in blocks, so that items written meanwhile may be among them."""
+        after: bytes | None = None
+        while True:
+            block = []
+            with self._environment.read() as transaction:
+                cursor = transaction.cursor(db=self._database("items"))
+                found = cursor.first() if after is None else cursor.set_range(after + b"\x00")
+                for key, value in cursor if found else ():
+                    after = bytes(key)
+                    item = self._sound_item(key, value)
+                    if item is not None and not item.deleted:
+                        block.append(item)
+                    if len(block) == BLOCK:
+                        break
+                else:
+                    found = False
+            yield from block
+            if not found:
+                return
+
+    def changes(self, since: int = 0) -> Iterator[Change]:
+        """The change log after a sequence, up to the newest change; an item that changed twice is in it twice."""
+        while True:
+            block = self.changes_block(since, BLOCK)
+            yield from block
+            if not block:
+                return
+            since = block[-1].sequence
+
+    def changes_block(self, since: int, limit: int) -> list[Change]:
+        """Up to ``limit`` changes after a sequence, from one state of the store."""
+        with self._environment.read() as transaction:
+            return list(self._changes(transaction, since, limit))
+
+    def updates(self, since: int, fingerprint: str, limit: int = BLOCK) -> Updates:
+        """What a ranker has to apply to a table that holds everything up to ``since``.
+
+        Args:
+            since: sequence of the table.
+            fingerprint: encoder whose vectors the table is made from.
+            limit: changes to look at; ask again while ``behind`` is set.
+        """
+        encoder = fingerprint_key(fingerprint)
+        updates: dict[str, Update] = {}
+        with self._environment.read() as transaction:
+            newest, reached, looked_at = self._newest(transaction), since, 0
+            cursor = transaction.cursor(db=self._database("changes"))
+            if cursor.set_range(sequence_key(since + 1)):
+                for key, value in cursor:
+                    if looked_at == limit:
+                        break
+                    looked_at += 1
+                    reached = sequence_of(key)
+                    try:
+                        item_id = unpack_change(key, value).item_id
+                    except (DamagedRecordError, UnicodeDecodeError, ValueError) as error:
+                        self._note_damage("changes", str(reached), error)
+                        continue
+                    if item_id in updates:
+                        continue
+                    item = self._item(transaction, item_key(item_id))
+                    if item is None:
+                        continue
+                    text = None if item.deleted else item.texts.get(encoder)
+                    vector = None if text is None else self._vector(transaction, encoder + text)
+                    updates[item_id] = Update(item_id, item.sequence, item.deleted, vector)
+        return Updates(list(updates.values()), reached, reached < newest)
+
+    # -- rows ----------------------------------------------------------------------------------------------------------------
+
+    def _database(self, name: str) -> Any:
+        return self._environment.database(name)
+
+    def _newest(self, transaction: Any) -> int:
+        cursor = transaction.cursor(db=self._database("changes"))
+        return sequence_of(cursor.key()) if cursor.last() else 0
+
+    def _changes(self, transaction: Any, since: int, limit: int) -> Iterator[Change]:
+        cursor = transaction.cursor(db=self._database("changes"))
+        if not cursor.set_range(sequence_key(since + 1)):
+            return
+        for number, (key, value) in enumerate(cursor):
+            if number == limit:
+                return
+            try:
+                yield unpack_change(key, value)
+            except (DamagedRecordError, UnicodeDecodeError, ValueError) as error:
+                self._note_damage("changes", str(sequence_of(key)), error)
+
+    def _item(self, transaction: Any, key: bytes) -> ItemRecord | None:
+        value = transaction.get(key, db=self._database("items"))
+        return None if value is None else self._sound_item(key, value)
+
+    def _sound_item(self, key: Buffer, value: Buffer) -> ItemRecord | None:
+        try:
+            item = unpack_item(value)
+            if item_key(item.item_id) != key:
+                raise DamagedRecordError(f"item record of {item.item_id!r} under another key")
+            return item
+        except (DamagedRecordError, UnicodeDecodeError) as error:
+            self._note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
+            return None
+
+    def _payload(self, transaction: Any, key: bytes) -> Buffer | None:
+        value = transaction.get(key, db=self._database("vectors"))
+        if value is None:
+            return None
+        try:
+            return vector_payload(value)
+        except DamagedRecordError as error:
+            self._note_damage("vectors", key.hex(), error)
+            return None
+
+    def _vector(self, transaction: Any, key: bytes) -> np.ndarray | None:
+        payload = self._payload(transaction, key)
+        return None if payload is None else np.frombuffer(bytes(payload), dtype="<f2")
+
+    def _note_damage(self, database: str, name: str, error: Exception) -> None:
+        self.damaged_count += 1
+        if len(self.damage) < NAMED_DAMAGE:
+            damage = Damage(database, name, str(error))
+            if damage not in self.damage:
+                self.damage.append(damage)
+                log.warning("%s: skipped %s record %s: %s", self.path, database, name, error)

@@ -1,0 +1,212 @@
+"""Bytes of one record, for each database of the store.
+
+All integers are little-endian, but the sequence number in the key of a change, which is big-endian so that LMDB sorts by it.
+Every record ends its header with a CRC-32 over everything else in it: LMDB itself does not notice a flipped bit in a value.
+
+    vectors   key    fingerprint key (16) | text hash (16)
+              value  "LGRv" | version u8 | type u8 | 0 u16 | dimensions u32 | crc u32 | numbers fp16
+    items     key    0x00 | id in UTF-8, or, where that is longer than 510 bytes, 0x01 | BLAKE2b-256 of it
+              value  "LGRi" | version u8 | deleted u8 | texts u16 | id bytes u32 | sequence u64 | time ns u64 | crc u32
+                     | texts x (fingerprint key 16, text hash 16) | id | record as inserted
+    changes   key    sequence u64, big-endian
+              value  "LGRc" | version u8 | operation u8 | 0 u16 | crc u32 | fingerprint key (16) | id
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from enum import IntEnum
+from hashlib import blake2b
+
+import numpy as np
+
+from llmgr_core.store.errors import VectorError
+
+VERSION = 1
+FLOAT16 = 1
+HASH_BYTES = 16
+LONGEST_RAW_ID = 510
+NO_FINGERPRINT = bytes(HASH_BYTES)
+
+_VECTOR = struct.Struct("<4sBBHII")
+_ITEM = struct.Struct("<4sBBHIQQI")
+_CHANGE = struct.Struct("<4sBBHI")
+_SEQUENCE = struct.Struct(">Q")
+_VECTOR_MAGIC, _ITEM_MAGIC, _CHANGE_MAGIC = b"LGRv", b"LGRi", b"LGRc"
+_CRC_BYTES = 4
+
+Buffer = bytes | memoryview
+
+
+class DamagedRecordError(Exception):
+    """A record whose bytes are not what was written; the text says how it shows."""
+
+
+class Operation(IntEnum):
+    """What a change did."""
+
+    UPSERT = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """One row of database items.
+
+    Attributes:
+        item_id: the catalogue's id.
+        record: the item as inserted (opaque to the store); empty for a deleted item that was never inserted.
+        texts: hash of the cleaned text, by fingerprint key; a vector stands under each pair.
+        sequence: place of the item's last change in the change log.
+        deleted: a tombstone.
+        updated_ns: when that was, nanoseconds since 1970.
+    """
+
+    item_id: str
+    record: bytes
+    texts: dict[bytes, bytes] = field(default_factory=dict)
+    sequence: int = 0
+    deleted: bool = False
+    updated_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of the change log.
+
+    Attributes:
+        sequence: its place, from 1 without gaps.
+        item_id: what changed.
+        operation: inserted or edited, or deleted.
+        fingerprint_key: of the vector that came with it; zeros for a deletion.
+    """
+
+    sequence: int
+    item_id: str
+    operation: Operation
+    fingerprint_key: bytes = NO_FINGERPRINT
+
+
+def fingerprint_key(fingerprint: str) -> bytes:
+    """The 16 bytes that stand for an encoder fingerprint in keys."""
+    return blake2b(fingerprint.encode("utf-8"), digest_size=HASH_BYTES, person=b"llmgr.encoder").digest()
+
+
+def text_hash(text: str) -> bytes:
+    """The 16 bytes that stand for a cleaned text in keys."""
+    return blake2b(text.encode("utf-8"), digest_size=HASH_BYTES, person=b"llmgr.text").digest()
+
+
+def item_key(item_id: str) -> bytes:
+    """Key of an item; LMDB takes at most 511 bytes, so longer ids are hashed."""
+    raw = item_id.encode("utf-8")
+    if len(raw) <= LONGEST_RAW_ID:
+        return b"\x00" + raw
+    return b"\x01" + blake2b(raw, digest_size=32, person=b"llmgr.item").digest()
+
+
+def sequence_key(sequence: int) -> bytes:
+    """Key of a change."""
+    return _SEQUENCE.pack(sequence)
+
+
+def sequence_of(key: Buffer) -> int:
+    """Inverse of sequence_key."""
+    return int(_SEQUENCE.unpack(key)[0])
+
+
+def half_precision(vector: np.ndarray) -> np.ndarray:
+    """A vector as it will be stored, float16 [D].
+
+    Raises:
+        VectorError: not one-dimensional, empty, NaN, infinite, or beyond the largest half-precision number (65,504).
+    """
+    if vector.ndim != 1 or vector.size == 0:
+        raise VectorError(f"a vector of shape {vector.shape} cannot be stored", "give one dimension")
+    with np.errstate(over="ignore"):
+        half = np.ascontiguousarray(vector, dtype="<f2")
+    if not np.isfinite(half).all():
+        wrong = int(np.flatnonzero(~np.isfinite(half))[0])
+        raise VectorError(f"number {wrong} of the vector is {vector[wrong]}, which half precision cannot hold")
+    return half
+
+
+def pack_vector(half: np.ndarray) -> bytes:
+    """Row of a float16 [D] vector that half_precision has passed."""
+    payload = half.tobytes()
+    head = _VECTOR.pack(_VECTOR_MAGIC, VERSION, FLOAT16, 0, half.size, 0)[:-_CRC_BYTES]
+    return head + zlib.crc32(payload, zlib.crc32(head)).to_bytes(_CRC_BYTES, "little") + payload
+
+
+def vector_payload(row: Buffer) -> Buffer:
+    """The numbers of a vector row, still as bytes; views a memoryview, copies nothing.
+
+    Raises:
+        DamagedRecordError: the row is not as it was written.
+    """
+    payload = _checked(row, _VECTOR, _VECTOR_MAGIC, "vector")
+    kind, dimensions = row[5], int.from_bytes(row[8:12], "little")
+    if kind != FLOAT16 or len(payload) != 2 * dimensions:
+        raise DamagedRecordError(f"vector of type {kind} with {dimensions} numbers in {len(payload)} bytes")
+    return payload
+
+
+def pack_item(item: ItemRecord) -> bytes:
+    """Row of an item."""
+    raw_id = item.item_id.encode("utf-8")
+    body = b"".join([*(key + item.texts[key] for key in sorted(item.texts)), raw_id, item.record])
+    head = _ITEM.pack(_ITEM_MAGIC, VERSION, item.deleted, len(item.texts), len(raw_id), item.sequence, item.updated_ns, 0)[
+        :-_CRC_BYTES
+    ]
+    return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(_CRC_BYTES, "little") + body
+
+
+def unpack_item(row: Buffer) -> ItemRecord:
+    """Inverse of pack_item.
+
+    Raises:
+        DamagedRecordError: the row is not as it was written.
+    """
+    body = bytes(_checked(row, _ITEM, _ITEM_MAGIC, "item"))
+    _, _, deleted, texts, id_bytes, sequence, updated_ns, _ = _ITEM.unpack_from(row)
+    pair = 2 * HASH_BYTES
+    pairs = {
+        body[start : start + HASH_BYTES]: body[start + HASH_BYTES : start + pair] for start in range(0, texts * pair, pair)
+    }
+    start = texts * pair
+    item_id = body[start : start + id_bytes].decode("utf-8")
+    return ItemRecord(item_id, body[start + id_bytes :], pairs, sequence, bool(deleted), updated_ns)
+
+
+def pack_change(change: Change) -> bytes:
+    """Row of a change; the sequence is its key."""
+    head = _CHANGE.pack(_CHANGE_MAGIC, VERSION, change.operation, 0, 0)[:-_CRC_BYTES]
+    body = change.fingerprint_key + change.item_id.encode("utf-8")
+    key = sequence_key(change.sequence)
+    # The key goes into the sum: a row that moved to another place is damaged too.
+    return head + zlib.crc32(body, zlib.crc32(head, zlib.crc32(key))).to_bytes(_CRC_BYTES, "little") + body
+
+
+def unpack_change(key: Buffer, row: Buffer) -> Change:
+    """Inverse of pack_change.
+
+    Raises:
+        DamagedRecordError: the row is not as it was written.
+    """
+    body = bytes(_checked(row, _CHANGE, _CHANGE_MAGIC, "change", key))
+    return Change(sequence_of(key), body[HASH_BYTES:].decode("utf-8"), Operation(row[5]), body[:HASH_BYTES])
+
+
+def _checked(row: Buffer, header: struct.Struct, magic: bytes, what: str, key: Buffer = b"") -> Buffer:
+    """What follows the header, after magic, version and sum were found right."""
+    size = header.size
+    if len(row) < size or bytes(row[:4]) != magic:
+        raise DamagedRecordError(f"no {what} record ({len(row)} bytes)")
+    if row[4] != VERSION:
+        raise DamagedRecordError(f"{what} record of version {row[4]}")
+    expected = int.from_bytes(row[size - _CRC_BYTES : size], "little")
+    if zlib.crc32(row[size:], zlib.crc32(row[: size - _CRC_BYTES], zlib.crc32(key))) != expected:
+        raise DamagedRecordError(f"{what} record fails its checksum")
+    return row[size:]

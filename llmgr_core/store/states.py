@@ -1,0 +1,83 @@
+"""What reading a store yields: its whole state, what changed since, and what was found damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmgr_core.store.records import Buffer
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A record that was skipped because its bytes are not what was written."""
+
+    database: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a ranker needs from a store, at one moment.
+
+    Attributes:
+        item_ids: live items, n of them, in the order of their keys.
+        vectors: float16 [n, D]; zeros where ``present`` is False.
+        present: bool [n], False for an item without a (sound) vector of this encoder.
+        sequences: uint64 [n], each item's last change.
+        deleted_ids: tombstones.
+        sequence: newest change.
+        transaction: id of the transaction that was read; see EmbeddingStore.transaction_id.
+    """
+
+    item_ids: list[str]
+    vectors: np.ndarray
+    present: np.ndarray
+    sequences: np.ndarray
+    deleted_ids: list[str]
+    sequence: int
+    transaction: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """The state of one item that changed.
+
+    Attributes:
+        item_id: which.
+        sequence: its last change.
+        deleted: whether it is a tombstone now.
+        vector: float16 [D], None for a tombstone or an item without a sound vector of this encoder.
+    """
+
+    item_id: str
+    sequence: int
+    deleted: bool
+    vector: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Updates:
+    """What happened after a sequence.
+
+    Attributes:
+        updates: items that changed, each once, in its state now.
+        sequence: every change up to here is in ``updates``; go on from it.
+        behind: whether there is more to read.
+    """
+
+    updates: list[Update] = field(default_factory=list)
+    sequence: int = 0
+    behind: bool = False
+
+
+def vector_matrix(rows: list[Buffer | None], dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """float16 [n, D] and bool [n] from payloads; a row of another length counts as absent."""
+    size = 2 * dimensions
+    present = np.fromiter((row is not None and len(row) == size for row in rows), dtype=bool, count=len(rows))
+    vectors = np.zeros((len(rows), dimensions), dtype=np.float16)
+    sound = b"".join(row for row in rows if row is not None and len(row) == size)
+    vectors[present] = np.frombuffer(sound, dtype="<f2").reshape(-1, dimensions)
+    return vectors, present

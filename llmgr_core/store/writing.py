@@ -1,0 +1,249 @@
+"""Writing an embedding store: one process at a time, groups of changes in one durable transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmgr_core.store import environment as environments
+from llmgr_core.store import metadata
+from llmgr_core.store.errors import VectorError
+from llmgr_core.store.metadata import Encoder
+from llmgr_core.store.reading import EmbeddingStore
+from llmgr_core.store.records import (
+    NO_FINGERPRINT,
+    Change,
+    ItemRecord,
+    Operation,
+    fingerprint_key,
+    half_precision,
+    item_key,
+    pack_change,
+    pack_item,
+    pack_vector,
+    sequence_key,
+    text_hash,
+)
+from llmgr_core.store.writer_lock import WriterLock
+
+
+@dataclass(frozen=True)
+class EmbeddedText:
+    """A cleaned text and what an encoder made of it; make one with ``of``.
+
+    Attributes:
+        fingerprint: the encoder's.
+        text_hash: of the cleaned text (records.text_hash).
+        vector: float16 [D], finite.
+    """
+
+    fingerprint: str
+    text_hash: bytes
+    vector: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.vector.dtype != np.float16 or not np.isfinite(self.vector).all():
+            raise VectorError("only finite float16 vectors are stored", "make the text with EmbeddedText.of")
+
+    @classmethod
+    def of(cls, fingerprint: str, text: str, vector: np.ndarray) -> EmbeddedText:
+        """From the text itself and a vector of any float type.
+
+        Raises:
+            VectorError: a number that half precision cannot hold.
+        """
+        return cls(fingerprint, text_hash(text), half_precision(vector))
+
+
+@dataclass(frozen=True)
+class Put:
+    """Insert an item or replace it.
+
+    Attributes:
+        item_id: any string that UTF-8 can write.
+        record: the item as its owner described it; opaque bytes (item_record writes and reads them).
+        texts: what each encoder made of it; one, or several while encoders are being changed.
+    """
+
+    item_id: str
+    record: bytes
+    texts: tuple[EmbeddedText, ...]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Make an item a tombstone, whether it was there or not."""
+
+    item_id: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of a Put or Delete.
+
+    Attributes:
+        item_id: as asked.
+        sequence: the item's last change; an older one where nothing had to be written.
+        changed: whether something was written.
+        existed: whether the item was live before.
+    """
+
+    item_id: str
+    sequence: int
+    changed: bool
+    existed: bool
+
+
+class StoreWriter(EmbeddingStore):
+    """A store opened for writing, by this process alone. One thread may write at a time; any number may read."""
+
+    def __init__(self, environment: environments.Environment, lock: WriterLock) -> None:
+        super().__init__(environment)
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: Path, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
+        """Open a store for writing, make it where there is none.
+
+        Raises:
+            StoreError: see EmbeddingStore.open.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        lock = WriterLock(path)
+        try:
+            environment = environments.acquire(path, writable=True, map_bytes=map_bytes)
+            try:
+                environment.clear_dead_readers()
+                metadata.initialise(environment)
+                return cls(environment, lock)
+            except BaseException:
+                environments.release(environment)
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close it and let the next writer in."""
+        super().close()
+        self._lock.release()
+
+    def announce(self, address: str) -> None:
+        """Tell others, through the lock file, that an embedding server at ``address`` (host:port) writes for them."""
+        self._lock.announce(address)
+
+    def activate(self, encoder: Encoder) -> None:
+        """Make an encoder the one that is served.
+
+        Raises:
+            StoreError: its vectors have another number of dimensions here.
+        """
+        self._in_transaction(lambda transaction: self._activate(transaction, encoder))
+
+    def register(self, encoder: Encoder) -> None:
+        """Note an encoder before vectors of it are put.
+
+        Raises:
+            StoreError: its vectors have another number of dimensions here.
+        """
+        self._in_transaction(lambda transaction: metadata.write_encoder(transaction, self._database("meta"), encoder))
+
+    def write(self, operations: Sequence[Put | Delete]) -> list[Written]:
+        """Do all of it in one transaction, on the disk when this returns; where it raises, none of it was done.
+
+        An item that is already as asked is left as it is and keeps its sequence.
+
+        Raises:
+            StoreFullError: no space left on the disk.
+            VectorError: a vector of another dimension than its encoder's; nothing was written.
+        """
+        written: list[Written] = self._in_transaction(lambda transaction: self._write(transaction, operations))
+        return written
+
+    def put(self, item_id: str, record: bytes, *texts: EmbeddedText) -> Written:
+        """Insert or replace one item, durably; see ``write``."""
+        return self.write([Put(item_id, record, texts)])[0]
+
+    def delete(self, item_id: str) -> Written:
+        """Make one item a tombstone, durably; see ``write``."""
+        return self.write([Delete(item_id)])[0]
+
+    def _in_transaction(self, action: Any) -> Any:
+        while True:
+            try:
+                with self._environment.write() as transaction:
+                    return action(transaction)
+            except environments.MapGrownError:
+                continue
+
+    def _activate(self, transaction: Any, encoder: Encoder) -> None:
+        meta = self._database("meta")
+        metadata.write_encoder(transaction, meta, encoder)
+        metadata.write_active(transaction, meta, encoder.fingerprint)
+
+    def _write(self, transaction: Any, operations: Sequence[Put | Delete]) -> list[Written]:
+        newest = self._newest(transaction)
+        encoders = metadata.read_encoders(transaction, self._database("meta"))
+        written = []
+        for operation in operations:
+            if isinstance(operation, Put):
+                result = self._put(transaction, operation, newest + 1, encoders)
+            else:
+                result = self._delete(transaction, operation, newest + 1)
+            newest += result.changed
+            written.append(result)
+        return written
+
+    def _put(self, transaction: Any, put: Put, sequence: int, encoders: dict[bytes, Encoder]) -> Written:
+        key = item_key(put.item_id)
+        old = self._item(transaction, key)
+        live = old is not None and not old.deleted
+        texts = {fingerprint_key(text.fingerprint): text for text in put.texts}
+        for encoder, text in texts.items():
+            self._check_dimensions(transaction, encoders, encoder, text)
+            row = encoder + text.text_hash
+            if self._payload(transaction, row) is None:
+                transaction.put(row, pack_vector(text.vector), db=self._database("vectors"))
+        hashes = {encoder: text.text_hash for encoder, text in texts.items()}
+        if old is not None and live and old.record == put.record:
+            # Vectors of encoders that were not asked now still belong to this very record.
+            hashes = {**old.texts, **hashes}
+            if hashes == old.texts:
+                return Written(put.item_id, old.sequence, changed=False, existed=True)
+        item = ItemRecord(put.item_id, put.record, hashes, sequence, updated_ns=time.time_ns())
+        change = Change(sequence, put.item_id, Operation.UPSERT, next(iter(texts), NO_FINGERPRINT))
+        self._append(transaction, key, item, change)
+        return Written(put.item_id, sequence, changed=True, existed=live)
+
+    def _delete(self, transaction: Any, delete: Delete, sequence: int) -> Written:
+        key = item_key(delete.item_id)
+        old = self._item(transaction, key)
+        if old is not None and old.deleted:
+            return Written(delete.item_id, old.sequence, changed=False, existed=False)
+        base = ItemRecord(delete.item_id, b"") if old is None else old
+        item = replace(base, sequence=sequence, deleted=True, updated_ns=time.time_ns())
+        self._append(transaction, key, item, Change(sequence, delete.item_id, Operation.DELETE))
+        return Written(delete.item_id, sequence, changed=True, existed=old is not None)
+
+    def _append(self, transaction: Any, key: bytes, item: ItemRecord, change: Change) -> None:
+        transaction.put(key, pack_item(item), db=self._database("items"))
+        # append=True: sequences only grow, and a sequence that is taken already would be a fault worth stopping for.
+        if not transaction.put(sequence_key(change.sequence), pack_change(change), db=self._database("changes"), append=True):
+            raise AssertionError(f"change {change.sequence} is there already")
+
+    def _check_dimensions(self, transaction: Any, encoders: dict[bytes, Encoder], key: bytes, text: EmbeddedText) -> None:
+        known = encoders.get(key)
+        if known is None:
+            known = Encoder(text.fingerprint, int(text.vector.size))
+            metadata.write_encoder(transaction, self._database("meta"), known)
+            encoders[key] = known
+        if known.dimensions != text.vector.size:
+            raise VectorError(
+                f"a vector of {text.vector.size} numbers for encoder {text.fingerprint[:12]}, whose vectors have "
+                f"{known.dimensions}"
+            )
