@@ -84,7 +84,7 @@ def load_language_model(directory: Path, dtype: Literal["fp32", "bf16"], device:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if not any(directory.glob("*.safetensors")):
         packed = sorted(directory.glob("*.gguf"))
