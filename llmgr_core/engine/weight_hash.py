@@ -11,19 +11,13 @@ from llmgr_core.errors import ArtefactError
 _BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 _WEIGHTS = (".safetensors", ".gguf")
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
-    "config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
 
 
 def model_files(directory: Path) -> list[Path]:
     """The files that decide what a model computes: weights, configuration, tokenizer; in name order."""
-    return sorted(path for path in directory.iterdir() if path.suffix in _WEIGHTS or path.name == "config.json" or path.name in _TOKENIZER)
+    return sorted(
+        path for path in directory.iterdir() if path.suffix in _WEIGHTS or path.name == "config.json" or path.name in _TOKENIZER
+    )
 
 
 def hash_model(directory: Path) -> str:
