@@ -1,0 +1,48 @@
+"""Softmax cross-entropy over the whole catalogue, without a B x V matrix."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from kernels.catalogue_cross_entropy.torch_path import catalogue_cross_entropy_torch
+from kernels.dispatch import chosen_path
+
+__all__ = ["catalogue_cross_entropy"]
+
+
+def catalogue_cross_entropy(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    target: torch.Tensor,
+    scale: float | torch.Tensor = 1.0,
+    cosine: bool = False,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> torch.Tensor:
+    """Cross-entropy of softmax(scale * z table^T) against the target items.
+
+        loss_b = log sum_v exp(scale <z_b, t_v>) - scale <z_b, t_target(b)>
+
+    Args:
+        z: float [B, d], session vectors.
+        table: float [V, d], one row an item.
+        target: int64 [B], item to predict, in 0..V-1.
+        scale: inverse temperature; a 0-d tensor may ask for its gradient.
+        cosine: divide z_b and t_v by their norms first (norms below 1e-12 count as 1e-12).
+        reduction: ``mean`` (NaN for an empty batch), ``sum`` or ``none``.
+
+    Returns:
+        float, 0-d, or [B] with ``none``. First derivatives with respect to z, table and scale; same result on every run.
+
+    Raises:
+        ValueError: shapes do not fit, an unknown reduction, or a target outside the catalogue.
+    """
+    if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1] or target.shape != z.shape[:1]:
+        raise ValueError(f"z {tuple(z.shape)}, table {tuple(table.shape)} and target {tuple(target.shape)} do not fit")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
+    if target.device.type == "cpu" and len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(table):
+        raise ValueError(f"targets {int(target.min())}..{int(target.max())} outside the {len(table)} items")
+    chosen_path("catalogue_cross_entropy", ("torch",))
+    return catalogue_cross_entropy_torch(z, table, target, scale, cosine, reduction)

@@ -1,0 +1,132 @@
+"""Gated message passing over session graphs (SR-GNN, GC-SAN), alone and followed by the bridge W_p."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from kernels.attention_readout import ReadoutWeights, attention_readout
+from kernels.dispatch import chosen_path
+from kernels.gated_graph.torch_path import gated_graph_layers_torch
+from kernels.gated_graph.weights import GatedGraphWeights
+
+if TYPE_CHECKING:
+    from kernels.session_graph import SessionGraph
+
+EdgeWeights = Literal["binary", "multiplicity"]
+
+__all__ = [
+    "EdgeWeights",
+    "GatedGraphWeights",
+    "gated_graph_layers",
+    "gated_graph_project_into",
+    "gated_graph_project_pooled",
+]
+
+
+def gated_graph_layers(
+    nodes: torch.Tensor,
+    graph: SessionGraph,
+    weights: GatedGraphWeights,
+    num_layers: int = 1,
+    edge_weights: EdgeWeights = "binary",
+) -> torch.Tensor:
+    """Run L gated layers x_v' = f_upd(x_v, t_v) over all sessions of a batch.
+
+    The gate is SR-GNN's, which equals ``GRUCell(2d -> d)`` on [in-aggregate, out-aggregate]. An aggregate is the mean over
+    the incoming (outgoing) edges of a linear map of the neighbour; its bias counts only where there is such an edge.
+    All layers share the weights. The formula stands in ``kernels.gated_graph.reference``.
+
+    Args:
+        nodes: float [N, d], x_v of each node.
+        graph: session graphs with N nodes, on the same device.
+        weights: tensors of the dtype of ``nodes``.
+        num_layers: L >= 0.
+        edge_weights: ``binary`` counts every distinct edge once, as SR-GNN does; ``multiplicity`` weighs it by how often it was
+            clicked.
+
+    Returns:
+        float [N, d]; differentiable with respect to ``nodes`` and ``weights``, same result on every run.
+
+    Raises:
+        ValueError: shapes do not fit, or an unknown ``edge_weights``.
+    """
+    if nodes.shape != (graph.num_nodes, weights.dimension):
+        raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
+    if edge_weights not in ("binary", "multiplicity"):
+        raise ValueError(f"edge_weights={edge_weights!r} is neither 'binary' nor 'multiplicity'")
+    if num_layers < 0:
+        raise ValueError(f"num_layers={num_layers} is negative")
+    if chosen_path("gated_graph_layers", ("torch", "torch_scatter")) == "torch_scatter":
+        from kernels.gated_graph.scatter_path import gated_graph_layers_scatter
+
+        return gated_graph_layers_scatter(nodes, graph, weights, num_layers, edge_weights)
+    return gated_graph_layers_torch(nodes, graph, weights, num_layers, edge_weights)
+
+
+def gated_graph_project_into(
+    nodes: torch.Tensor,
+    graph: SessionGraph,
+    weights: GatedGraphWeights,
+    num_layers: int,
+    projection: torch.Tensor,
+    out: torch.Tensor,
+    rows: torch.Tensor,
+    positions: torch.Tensor,
+    edge_weights: EdgeWeights = "binary",
+) -> torch.Tensor:
+    """Run the layers, project each node with W_p, and place it among the inputs of a language model.
+
+        result = out, except result[rows[i], positions[i]] = W_p x_i    for rows[i] >= 0
+
+    Args:
+        nodes: float [N, d].
+        graph: session graphs with N nodes.
+        weights: of the gated layer.
+        num_layers: L.
+        projection: float [D, d], W_p; no bias.
+        out: [B, T, D], embeddings of the prompt's tokens in the model's dtype; left as it is, a copy is returned.
+        rows: int64 [N], the prompt that takes each node; -1 leaves the node out. No (row, position) pair twice.
+        positions: int64 [N], the place in that prompt.
+        edge_weights: as for ``gated_graph_layers``.
+
+    Returns:
+        [B, T, D] in the dtype of ``out``; differentiable with respect to nodes, weights, projection and ``out``.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    if len(rows) != graph.num_nodes or len(positions) != graph.num_nodes:
+        raise ValueError(f"{len(rows)} rows and {len(positions)} positions for {graph.num_nodes} nodes")
+    hidden = gated_graph_layers(nodes, graph, weights, num_layers, edge_weights)
+    placed = torch.nonzero(rows >= 0).squeeze(1)
+    projected = hidden[placed] @ projection.T
+    return out.index_put((rows[placed], positions[placed]), projected.to(out.dtype))
+
+
+def gated_graph_project_pooled(
+    nodes: torch.Tensor,
+    graph: SessionGraph,
+    weights: GatedGraphWeights,
+    num_layers: int,
+    readout: ReadoutWeights,
+    projection: torch.Tensor,
+    edge_weights: EdgeWeights = "binary",
+) -> torch.Tensor:
+    """Run the layers, read each session out, and project its vector: W_p z_s.
+
+    Args:
+        nodes: float [N, d].
+        graph: B session graphs with N nodes.
+        weights: of the gated layer.
+        num_layers: L.
+        readout: of the attention readout.
+        projection: float [D, d], W_p.
+        edge_weights: as for ``gated_graph_layers``.
+
+    Returns:
+        float [B, D]; zeros for an empty session.
+    """
+    hidden = gated_graph_layers(nodes, graph, weights, num_layers, edge_weights)
+    return attention_readout(hidden, graph, readout) @ projection.T

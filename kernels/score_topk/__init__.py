@@ -1,0 +1,59 @@
+"""Scoring of session vectors against the catalogue with top-k, without a B x V matrix."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.dispatch import chosen_path
+from kernels.score_topk.ragged import RaggedItems, RaggedScores
+from kernels.score_topk.torch_path import score_topk_torch
+
+__all__ = ["RaggedItems", "RaggedScores", "score_topk"]
+
+
+def score_topk(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None = None,
+    candidates: RaggedItems | None = None,
+    additive: RaggedScores | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The k best items of each session and the log-sum-exp over all items it may get.
+
+        score_bv = <z_b, t_v> + sum of b's additive values of v
+
+    An item is eligible if it is among the session's candidates (all items where ``candidates`` is None; none where its list is
+    empty) and not excluded: exclusion goes before candidacy. softmax probability of a returned item: ``exp(score - lse)``.
+    Equal scores stand by rising item index, and equal rows of the table get equal scores. Not differentiable.
+
+    Args:
+        z: float [B, d], session vectors.
+        table: float [V, d] (float32, float16, bfloat16 or float64), item rows; products are summed in float32 at least.
+        k: how many; at least 1.
+        exclude: items a session must not get.
+        candidates: the only items a session may get; repeats count once.
+        additive: sparse scores added to the product; several of one item add up.
+
+    Returns:
+        (ids int64 [B, k], scores [B, k], lse [B]), floats in the dtype of ``z``; where fewer than k items are eligible the
+        rest is -1 and -inf, and where none is the lse is -inf. A NaN in z or the table makes the lse NaN.
+
+    Raises:
+        ValueError: shapes do not fit, k < 1, or an index outside the table.
+    """
+    if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1]:
+        raise ValueError(f"z {tuple(z.shape)} and table {tuple(table.shape)} do not fit")
+    if k < 1:
+        raise ValueError(f"k={k} is less than 1")
+    for name, ragged in (("exclude", exclude), ("candidates", candidates), ("additive", additive)):
+        if ragged is None:
+            continue
+        if len(ragged.offsets) != len(z) + 1:
+            raise ValueError(f"{name} has offsets for {len(ragged.offsets) - 1} sessions, z has {len(z)}")
+        indices = ragged.indices
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
+            raise ValueError(f"{name} holds items {int(indices.min())}..{int(indices.max())} outside the {len(table)} rows")
+    chosen_path("score_topk", ("torch",))
+    with torch.no_grad():
+        return score_topk_torch(z, table, k, exclude, candidates, additive)

@@ -1,0 +1,47 @@
+"""Scoring with top-k as its definition reads."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.score_topk.ragged import RaggedItems, RaggedScores
+
+
+def score_topk_reference(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None = None,
+    candidates: RaggedItems | None = None,
+    additive: RaggedScores | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All scores, session by session, in the dtype of ``z``.
+
+    score_bv = <z_b, t_v> + sum of b's additive values of v
+    eligible: among b's candidates (if given) and not excluded
+    order: score falling, then item index rising
+    lse_b = log sum over eligible v of exp(score_bv)
+    """
+    ids = torch.full((len(z), k), -1, dtype=torch.int64, device=z.device)
+    scores = torch.full((len(z), k), float("-inf"), dtype=z.dtype, device=z.device)
+    lse = torch.full((len(z),), float("-inf"), dtype=z.dtype, device=z.device)
+    for b in range(len(z)):
+        row = table.to(z.dtype) @ z[b]
+        if additive is not None:
+            begin, end = additive.offsets[b : b + 2].tolist()
+            row = row.index_add(0, additive.indices[begin:end], additive.values[begin:end].to(row))
+        eligible = torch.full((len(table),), candidates is None, device=z.device)
+        if candidates is not None:
+            begin, end = candidates.offsets[b : b + 2].tolist()
+            eligible[candidates.indices[begin:end]] = True
+        if exclude is not None:
+            begin, end = exclude.offsets[b : b + 2].tolist()
+            eligible[exclude.indices[begin:end]] = False
+        items = torch.nonzero(eligible).squeeze(1)
+        if len(items) == 0:
+            continue
+        lse[b] = torch.logsumexp(row[items], dim=0)
+        order = torch.argsort(row[items], descending=True, stable=True)[:k]
+        ids[b, : len(order)] = items[order]
+        scores[b, : len(order)] = row[items][order]
+    return ids, scores, lse
