@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 
 import torch
-from llmgr_core.graphs import SessionBatch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from llmgr_core.artefacts import Artefact
 from llmgr_core.encoders.build import build_encoder
 from llmgr_core.encoders.logits import ItemLogits
 from llmgr_core.errors import ArtefactError
+from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
 
 WEIGHTS_NAME = "backbone.safetensors"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from llmgr_core.encoders.encoder import SessionEncoder
 from llmgr_core.encoders.gcsan import GCSAN
 from llmgr_core.encoders.srgnn import SRGNN
-
-from llmgr_core.encoders.encoder import SessionEncoder
 from llmgr_core.settings.encoder import EncoderSettings
 
 ENCODERS: dict[str, type[SessionEncoder]] = {"gcsan": GCSAN, "srgnn": SRGNN}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from llmgr_core.graphs import SessionBatch
 from torch import Tensor, nn
 
+from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
 
 

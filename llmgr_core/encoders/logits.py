@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import kernels
 from llmgr_core.settings.encoder import EncoderSettings
 
-SMALLEST_NORM = 1e-6
+SMALLEST_NORM = 1e-12
 
 
 class ItemLogits(nn.Module):
@@ -42,10 +42,5 @@ class ItemLogits(nn.Module):
 
     def loss(self, session_vectors: Tensor, item_rows: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy over the whole catalogue, without a B x V matrix: [B, d], [V, d], int64 [B] -> scalar."""
-        if not self.log_scale.requires_grad:
-            return kernels.catalogue_cross_entropy(
-                session_vectors, item_rows, targets, scale=float(self.scale), cosine=self.cosine
-            )
-        directions = nn.functional.normalize(session_vectors, dim=-1, eps=SMALLEST_NORM) * self.scale
-        item_rows = nn.functional.normalize(item_rows, dim=-1, eps=SMALLEST_NORM)
-        return kernels.catalogue_cross_entropy(directions, item_rows, targets)
+        scale = self.scale if self.log_scale.requires_grad else float(self.scale)
+        return kernels.catalogue_cross_entropy(session_vectors, item_rows, targets, scale=scale, cosine=self.cosine)

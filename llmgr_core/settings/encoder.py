@@ -16,7 +16,7 @@ class EncoderSettings(Section):
         name: "gcsan" (gated graph layers, self-attention over the clicks) or "srgnn" (gated graph layers, attention readout).
         dimension: d, length of item and session vectors.
         layers: L, gated graph layers.
-        edges: "weighted" keeps how often a click followed another; "binary" is SR-GNN's own 0/1.
+        edges: "multiplicity" weighs an edge by how often it was clicked; "binary" is SR-GNN's own 0/1.
         attention_layers: self-attention blocks (GC-SAN).
         attention_heads: heads of each block (GC-SAN); divides ``dimension``.
         attention_share: w of z_s = w * attended + (1 - w) * last click (GC-SAN).
@@ -31,7 +31,7 @@ class EncoderSettings(Section):
     name: Literal["gcsan", "srgnn"] = "gcsan"
     dimension: int = Field(default=64, ge=4, le=1024)
     layers: int = Field(default=1, ge=0, le=8)
-    edges: Literal["weighted", "binary"] = "weighted"
+    edges: Literal["multiplicity", "binary"] = "multiplicity"
     attention_layers: int = Field(default=1, ge=1, le=8)
     attention_heads: int = Field(default=1, ge=1, le=64)
     attention_share: float = Field(default=0.6, ge=0.0, le=1.0)

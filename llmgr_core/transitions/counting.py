@@ -16,7 +16,8 @@ PAIRS_AT_ONCE = 20_000_000
 def sum_by_key(keys: Ints, values: Floats) -> tuple[Ints, Floats]:
     """Distinct keys in ascending order, and the sum of the values under each."""
     distinct, where = np.unique(keys, return_inverse=True)
-    return distinct.astype(np.int64), np.bincount(where, weights=values, minlength=len(distinct))
+    sums = np.bincount(where, weights=values, minlength=len(distinct))
+    return distinct.astype(np.int64), sums.astype(np.float64, copy=False)
 
 
 def pairs_of_sessions(sessions: Sessions, settings: TransitionSettings) -> tuple[Ints, Ints, Ints, Floats]:

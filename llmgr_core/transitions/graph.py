@@ -103,7 +103,14 @@ class TransitionGraph:
             raise ValueError("a pruned transition graph cannot leave out one session; use the graph that build() returned")
         rows = expand_clicks(self.indptr, examples.prefixes(self.settings.clicks), self.settings)
         values = leave_out_own_session(
-            rows, examples.sessions, sessions, self.indptr, self.neighbours, self.mass, self.clicks, self.settings
+            rows,
+            examples.sessions,
+            sessions=sessions,
+            indptr=self.indptr,
+            neighbours=self.neighbours,
+            mass=self.mass,
+            clicks=self.clicks,
+            settings=self.settings,
         )
         return self._dense(rows, values)
 

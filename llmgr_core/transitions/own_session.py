@@ -17,6 +17,7 @@ ROUNDING = 1e-9
 def leave_out_own_session(
     rows: ClickRows,
     owners: Ints,
+    *,
     sessions: Sessions,
     indptr: Ints,
     neighbours: npt.NDArray[np.int32],
