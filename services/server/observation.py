@@ -1,0 +1,112 @@
+"""Logs and metrics of every call, the same for both servers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from llmgr_core.errors import LlmgrError
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+METRICS_HOST = "127.0.0.1"
+SERVER_FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """One JSON object a line on standard error, for structlog and for the standard library's loggers."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+class CallObserver:
+    """Counts, times and logs calls of one service.
+
+    Args:
+        service: short name for metrics and logs, "embedding" or "ranking".
+        registry: where the metrics live; one per server, so that several servers fit into one process.
+        log_successes: write a line for calls that went well too; a ranking server has too many of them.
+    """
+
+    def __init__(self, service: str, registry: CollectorRegistry, *, log_successes: bool = True) -> None:
+        self.registry = registry
+        self.log = structlog.get_logger(service=service)
+        self._log_successes = log_successes
+        prefix = f"llmgr_{service}"
+        self._calls = Counter(f"{prefix}_calls", "Finished calls", ["method", "code"], registry=registry)
+        self._seconds = Histogram(
+            f"{prefix}_call_seconds", "Time in the server", ["method"], buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self._running = Gauge(f"{prefix}_calls_running", "Calls in the server now", ["method"], registry=registry)
+
+    def started(self, method: str) -> None:
+        self._running.labels(method).inc()
+
+    def finished(self, method: str, code: grpc.StatusCode, seconds: float, request_id: str, reason: str = "") -> None:
+        self._running.labels(method).dec()
+        self._calls.labels(method, code.name).inc()
+        self._seconds.labels(method).observe(seconds)
+        if code is grpc.StatusCode.OK:
+            if self._log_successes:
+                self.log.info("call", method=method, code="OK", ms=round(seconds * 1e3, 3), request_id=request_id)
+            return
+        write = self.log.error if code in SERVER_FAULTS else self.log.warning
+        write("call", method=method, code=code.name, reason=reason, ms=round(seconds * 1e3, 3), request_id=request_id)
+
+    def failed(self, method: str, request_id: str) -> None:
+        """Log the exception that is being handled, with its traceback."""
+        self.log.exception("unexpected error", method=method, request_id=request_id)
+
+
+class MetricsPage:
+    """The Prometheus page of one server, on loopback only.
+
+    Args:
+        registry: what it shows.
+        port: 0 takes any free port.
+
+    Raises:
+        LlmgrError: the port is in use.
+    """
+
+    def __init__(self, registry: CollectorRegistry, port: int) -> None:
+        try:
+            self._server, self._thread = start_http_server(port, addr=METRICS_HOST, registry=registry)
+        except OSError as error:
+            raise LlmgrError(
+                f"the metrics page cannot listen on {METRICS_HOST}:{port}: {error.strerror}",
+                "choose another metrics_port, or -1 for none",
+            ) from None
+        self.port = int(self._server.server_port)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
