@@ -1,0 +1,110 @@
+"""The rows of all items, in blocks that are copied before they change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK_ROWS = 8192
+SMALLEST_NORM = 1e-6
+
+Block = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """c_v of every item as directions and lengths; immutable for its holder.
+
+    Blocks are shared between versions. A version reads rows below its own ``count`` only, so new rows may be written into spare
+    places of a shared block; a row that a version can see is changed in a copy of its block.
+
+    Attributes:
+        blocks: pairs (directions float32 [BLOCK_ROWS, d], lengths float32 [BLOCK_ROWS]).
+        count: rows in use.
+    """
+
+    blocks: tuple[Block, ...]
+    count: int
+    dimension: int
+
+    @classmethod
+    def from_array(cls, rows: npt.NDArray[np.float32]) -> ItemRows:
+        """Rows float32 [n, d], copied."""
+        empty = cls((), 0, rows.shape[1])
+        return empty.extended(rows)
+
+    def extended(self, rows: npt.NDArray[np.float32]) -> ItemRows:
+        """With these rows, float32 [m, d], after the last one. Only one writer may extend the newest version."""
+        blocks = list(self.blocks)
+        count = self.count
+        done = 0
+        while done < len(rows):
+            if count == len(blocks) * BLOCK_ROWS:
+                blocks.append(
+                    (np.zeros((BLOCK_ROWS, self.dimension), dtype=np.float32), np.zeros(BLOCK_ROWS, dtype=np.float32))
+                )
+            place = count % BLOCK_ROWS
+            taken = min(BLOCK_ROWS - place, len(rows) - done)
+            _write(blocks[-1], slice(place, place + taken), rows[done : done + taken])
+            done += taken
+            count += taken
+        return ItemRows(tuple(blocks), count, self.dimension)
+
+    def replaced(self, changes: Mapping[int, npt.NDArray[np.float32]]) -> ItemRows:
+        """With other rows at these indices; the blocks concerned are copied once each."""
+        blocks = list(self.blocks)
+        for number in {index // BLOCK_ROWS for index in changes}:
+            directions, lengths = blocks[number]
+            blocks[number] = (directions.copy(), lengths.copy())
+        for index, row in changes.items():
+            place = index % BLOCK_ROWS
+            _write(blocks[index // BLOCK_ROWS], slice(place, place + 1), row[None])
+        return ItemRows(tuple(blocks), self.count, self.dimension)
+
+    def vectors(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """c_v at these indices, float32 [m, d]."""
+        directions, lengths = self._gather(indices)
+        vectors: npt.NDArray[np.float32] = directions * lengths[:, None]
+        return vectors
+
+    def products(self, vector: npt.NDArray[np.float32], cosine: bool, out: npt.NDArray[np.float32]) -> None:
+        """<vector, c_v / |c_v|> (cosine) or <vector, c_v> of every row, into ``out`` float32 [count]."""
+        for number, (directions, lengths) in enumerate(self.blocks):
+            start = number * BLOCK_ROWS
+            used = min(self.count - start, BLOCK_ROWS)
+            part = out[start : start + used]
+            np.dot(directions[:used], vector, out=part)
+            if not cosine:
+                part *= lengths[:used]
+
+    def products_at(
+        self, indices: npt.NDArray[np.integer], vector: npt.NDArray[np.float32], cosine: bool
+    ) -> npt.NDArray[np.float32]:
+        """The same for some rows, float32 [m]."""
+        directions, lengths = self._gather(indices)
+        products: npt.NDArray[np.float32] = directions @ vector
+        return products if cosine else products * lengths
+
+    def _gather(self, indices: npt.NDArray[np.integer]) -> Block:
+        if len(self.blocks) == 1:
+            directions, lengths = self.blocks[0]
+            return directions[indices], lengths[indices]
+        found = np.empty((len(indices), self.dimension), dtype=np.float32)
+        sizes = np.empty(len(indices), dtype=np.float32)
+        owner = indices // BLOCK_ROWS
+        for number in np.unique(owner):
+            chosen = owner == number
+            directions, lengths = self.blocks[number]
+            found[chosen] = directions[indices[chosen] % BLOCK_ROWS]
+            sizes[chosen] = lengths[indices[chosen] % BLOCK_ROWS]
+        return found, sizes
+
+
+def _write(block: Block, places: slice, rows: npt.NDArray[np.float32]) -> None:
+    directions, lengths = block
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    lengths[places] = norms
+    directions[places] = rows / np.maximum(norms, SMALLEST_NORM)[:, None]

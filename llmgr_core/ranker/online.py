@@ -1,0 +1,65 @@
+"""The online ranker as a trainable module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmgr_core.encoders.build import build_encoder
+from llmgr_core.encoders.logits import ItemLogits
+from llmgr_core.graphs import SessionBatch
+from llmgr_core.settings.encoder import EncoderSettings
+
+
+class ResidualHead(nn.Module):
+    """z' = z + W_2 relu(W_1 z + b_1) + b_2; W_2 and b_2 start at zero, so that it begins as the identity."""
+
+    def __init__(self, dimension: int, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(dimension, hidden)
+        self.outer = nn.Linear(hidden, dimension)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, session_vectors: Tensor) -> Tensor:
+        """float [B, d] -> [B, d]."""
+        moved: Tensor = session_vectors + self.outer(torch.relu(self.inner(session_vectors)))
+        return moved
+
+
+class OnlineRanker(nn.Module):
+    """ID vectors, a session encoder, an MLP head, and logits against item rows.
+
+    The rows c_v are given from outside (see ItemTransform): the same rows are the node vectors of a session and the candidates
+    it is compared with.
+
+    Args:
+        num_items: V.
+        settings: encoder and logits.
+        head_hidden: width of the head; 0 is no head.
+    """
+
+    def __init__(self, num_items: int, settings: EncoderSettings, head_hidden: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.head_hidden = head_hidden
+        bound = settings.dimension**-0.5
+        self.id_table = nn.Parameter(torch.empty(num_items, settings.dimension).uniform_(-bound, bound))
+        self.encoder = build_encoder(settings)
+        self.head = ResidualHead(settings.dimension, head_hidden) if head_hidden else nn.Identity()
+        self.logits = ItemLogits(settings)
+
+    @property
+    def num_items(self) -> int:
+        """V."""
+        return self.id_table.shape[0]
+
+    def encode(self, rows: Tensor, batch: SessionBatch) -> Tensor:
+        """z'_s of every session, float [B, d], from rows c_v, float [V, d]."""
+        vectors: Tensor = self.head(self.encoder(rows.index_select(0, batch.node_items), batch))
+        return vectors
+
+    def scores(self, rows: Tensor, batch: SessionBatch) -> Tensor:
+        """Logits over the whole catalogue, float [B, V]."""
+        scores: Tensor = self.logits(self.encode(rows, batch), rows)
+        return scores

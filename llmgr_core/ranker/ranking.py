@@ -1,0 +1,76 @@
+"""A ranking: the best items of a score vector, with their probabilities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+BLOCK = 128
+SMALLEST_BLOCKED = 4 * BLOCK
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Items in descending order of score; equal scores in ascending order of index.
+
+    Attributes:
+        indices: int64 [m], item indices; m is less than k where fewer items are rankable.
+        scores: float32 [m], calibrated scores.
+        probabilities: float32 [m], softmax of the scores over every rankable item (not only these m).
+        fallback: True where no known click was given, so that the order is that of popularity.
+    """
+
+    indices: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
+    fallback: bool = False
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def rank_scores(scores: npt.NDArray[np.float32], k: int, fallback: bool = False) -> Ranking:
+    """The k best of a score vector.
+
+    Args:
+        scores: float32 [n]; -inf marks what may not be ranked. Not changed.
+        k: how many are wanted, at least 1.
+        fallback: passed on.
+
+    Returns:
+        A ranking whose indices are places in ``scores``.
+    """
+    best = _best_places(scores, k)
+    chosen = scores[best]
+    if not len(best):
+        return Ranking(best, chosen, chosen, fallback)
+    top = float(chosen[0])
+    # Items more than 80 below the best weigh less than the rounding of the sum: exp underflows to 0 for them, as it should.
+    log_sum = top + math.log(float(np.exp(scores - chosen[0]).sum()))
+    return Ranking(best, chosen, np.exp(chosen - np.float32(log_sum)), fallback)
+
+
+def _best_places(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Places of the k largest finite scores, best first, ties in ascending order."""
+    candidates = np.flatnonzero(scores >= _threshold(scores, k))
+    values = scores[candidates]
+    if len(candidates) > 8 * k:
+        limit = np.partition(values, len(values) - k)[len(values) - k]
+        keep = values >= limit
+        candidates, values = candidates[keep], values[keep]
+    order = np.argsort(-values, kind="stable")[:k]
+    best = candidates[order]
+    return best[np.isfinite(scores[best])]
+
+
+def _threshold(scores: npt.NDArray[np.float32], k: int) -> np.float32:
+    """A value that at least k scores reach, cheap to find: the k-th largest of the block maxima."""
+    blocks = len(scores) // BLOCK
+    if k > blocks or len(scores) < SMALLEST_BLOCKED:
+        return scores.dtype.type(-np.inf)
+    maxima = scores[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+    limit: np.float32 = np.partition(maxima, blocks - k)[blocks - k]
+    return limit

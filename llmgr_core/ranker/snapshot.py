@@ -1,0 +1,152 @@
+"""One consistent state of the ranker; a request works on one from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llmgr_core.ranker.item_rows import ItemRows
+from llmgr_core.ranker.parts import RankerParts
+from llmgr_core.ranker.ranking import Ranking, rank_scores
+
+Indices = npt.NDArray[np.int64]
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Rows, names and tombstones at one moment.
+
+    Attributes:
+        parts: the fixed parts of the ranker.
+        rows: c_v of every known item, new ones at the end.
+        unrankable: int64 [u], items that are deleted or have neither an ID vector nor text; in ascending order.
+        deleted: those of them that are deleted.
+        sequence: number of the last change that went in.
+    """
+
+    parts: RankerParts
+    rows: ItemRows
+    unrankable: Indices
+    deleted: frozenset[int]
+    sequence: int
+    _index_of: Mapping[str, int]
+    _item_ids: Sequence[str]
+
+    @property
+    def num_items(self) -> int:
+        """Known items, deleted ones included."""
+        return self.rows.count
+
+    @property
+    def num_rankable(self) -> int:
+        return self.rows.count - len(self.unrankable)
+
+    def item_id(self, index: int) -> str:
+        return self._item_ids[index]
+
+    def index_of(self, item_id: str) -> int:
+        """Index of an item, -1 where it is not known."""
+        index = self._index_of.get(item_id, UNKNOWN)
+        return index if index < self.rows.count else UNKNOWN
+
+    def indices(self, item_ids: Iterable[str]) -> Indices:
+        """Indices of items, int64; -1 for each that is not known (a deleted item is known)."""
+        return np.array([self.index_of(item_id) for item_id in item_ids], dtype=np.int64)
+
+    def rank(
+        self,
+        clicks: Indices,
+        k: int = 20,
+        exclude: Indices | None = None,
+        candidates: Indices | None = None,
+        include_seen: bool | None = None,
+    ) -> Ranking:
+        """Rank what may come next in a session (DESIGN §6b).
+
+        Exclusions go first, then the clicked items (unless ``include_seen``), then the candidates; what is left is ranked,
+        and probabilities are over all of it whatever ``k`` is. Deleted items are never ranked.
+
+        Args:
+            clicks: int64, item indices in click order; -1 (unknown) is skipped. Without any known click the order is that
+                of popularity, and ``fallback`` is set.
+            k: how many items, at least 1.
+            exclude: int64, items never to be ranked in this answer.
+            candidates: int64, the only items to rank; None for all.
+            include_seen: whether clicked items may be ranked; None for the ranker's own default.
+        """
+        clicks = clicks[clicks != UNKNOWN]
+        hidden = [self.unrankable]
+        if exclude is not None:
+            hidden.append(exclude[exclude != UNKNOWN])
+        seen_allowed = self.parts.scoring.include_seen if include_seen is None else include_seen
+        if not seen_allowed:
+            hidden.append(clicks)
+        chosen = None if candidates is None else np.unique(candidates[candidates != UNKNOWN])
+        vector = self._session_vector(clicks)
+        scores = self._popularity(chosen) if vector is None else self._scores(vector, clicks, chosen)
+        if chosen is None:
+            for part in hidden:
+                scores[part] = -np.inf
+        else:
+            scores[np.isin(chosen, np.concatenate(hidden))] = -np.inf
+        ranking = rank_scores(scores, k, fallback=vector is None)
+        if chosen is None:
+            return ranking
+        return Ranking(chosen[ranking.indices], ranking.scores, ranking.probabilities, ranking.fallback)
+
+    def _session_vector(self, clicks: Indices) -> npt.NDArray[np.float32] | None:
+        """z_s float32 [d]; None where no click has a row."""
+        encoded = clicks[-self.parts.max_clicks :]
+        if not len(encoded):
+            return None
+        nodes, click_nodes = np.unique_inverse(encoded)
+        vectors = self.rows.vectors(nodes)
+        filled = np.any(vectors != 0.0, axis=1)
+        if not filled.all():
+            click_nodes = click_nodes[filled[click_nodes]]
+            if not len(click_nodes):
+                return None
+            click_nodes = np.cumsum(filled)[click_nodes] - 1
+            vectors = vectors[filled]
+        return self.parts.session_vector(vectors, click_nodes)
+
+    def _scores(self, vector: npt.NDArray[np.float32], clicks: Indices, chosen: Indices | None) -> npt.NDArray[np.float32]:
+        """Calibrated scores of all items, or of the chosen ones."""
+        parts = self.parts
+        factor = 1.0 / parts.scoring.temperature
+        if parts.cosine:
+            factor *= parts.logit_scale / max(float(np.sqrt(vector @ vector)), 1e-6)
+        query = vector * np.float32(factor)
+        if chosen is None:
+            scores = np.empty(self.rows.count, dtype=np.float32)
+            self.rows.products(query, parts.cosine, out=scores)
+        else:
+            scores = self.rows.products_at(chosen, query, parts.cosine)
+        self._add_transitions(scores, clicks, chosen)
+        return scores
+
+    def _add_transitions(self, scores: npt.NDArray[np.float32], clicks: Indices, chosen: Indices | None) -> None:
+        scoring, graph = self.parts.scoring, self.parts.transitions
+        if graph is None or scoring.transition_weight == 0.0:
+            return
+        items, strengths = graph.lookup(clicks[clicks < self.parts.num_items])
+        if not len(items):
+            return
+        terms = np.log1p(np.float32(scoring.transition_slope) * strengths)
+        terms *= np.float32(scoring.transition_weight / scoring.temperature)
+        if chosen is None:
+            scores[items] += terms
+        elif len(chosen):
+            places = np.minimum(np.searchsorted(chosen, items), len(chosen) - 1)
+            match = chosen[places] == items
+            scores[places[match]] += terms[match]
+
+    def _popularity(self, chosen: Indices | None) -> npt.NDArray[np.float32]:
+        """log(1 + training clicks): its softmax is the share of clicks, one added to each item."""
+        scores = np.zeros(self.rows.count, dtype=np.float32)
+        scores[: self.parts.num_items] = np.log1p(self.parts.popularity)
+        return scores if chosen is None else scores[chosen]
