@@ -13,6 +13,7 @@ from torch import nn
 from llmgr_core.engine.language_model import LanguageModel
 from llmgr_core.errors import ArtefactError, InputError
 
+ADAPTER_DIRECTORY = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "qkv_proj", "c_attn", "query_key_value", "Wqkv")

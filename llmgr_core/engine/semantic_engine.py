@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from llmgr_core.artefacts import Artefact
 from llmgr_core.artefacts.manifest import hash_file, hash_value
-from llmgr_core.engine.adapter import ADAPTER_WEIGHTS, attach_adapter
+from llmgr_core.engine.adapter import ADAPTER_CONFIG, ADAPTER_DIRECTORY, ADAPTER_WEIGHTS, attach_adapter
+from llmgr_core.engine.engine_reference import EngineReference
 from llmgr_core.engine.language_model import LanguageModel, load_language_model
 from llmgr_core.engine.model_source import find_model
 from llmgr_core.engine.pooling import Pooling, pool
@@ -32,17 +35,28 @@ class SemanticEngine:
         language_model: the model itself.
         base_hash: SHA-256 of the base model's files.
         adapter_hash: SHA-256 of the adapter's weights, "" without one.
+        adapter_directory: where the adapter came from, None without one.
+        opening, closing: tokens of the item text prompt before and after the text.
+        max_tokens: longest item text prompt.
     """
 
-    def __init__(self, settings: EngineSettings, language_model: LanguageModel, base_hash: str, adapter_hash: str = "") -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        language_model: LanguageModel,
+        base_hash: str,
+        adapter_hash: str = "",
+        adapter_directory: Path | None = None,
+    ) -> None:
         self.settings = settings
         self.language_model = language_model
         self.base_hash = base_hash
         self.adapter_hash = adapter_hash
+        self.adapter_directory = adapter_directory
         self._lock = threading.Lock()
         model = language_model
         before = model.tokens([ITEM_TEXT_BEFORE_CAUSAL], 64)[0] if model.is_causal else []
-        self._before, self._after = [*model.opening, *before], list(model.closing)
+        self.opening, self.closing = [*model.opening, *before], list(model.closing)
         self.max_tokens = min(settings.max_tokens, model.max_positions)
 
     @classmethod
@@ -55,11 +69,48 @@ class SemanticEngine:
         directory = find_model(settings.model, settings.revision)
         base_hash = hash_model(directory)
         model = load_language_model(directory, settings.dtype, choose_device(settings.device))
-        adapter_hash = ""
-        if adapter is not None:
-            attach_adapter(model, adapter)
-            adapter_hash = hash_file(adapter / ADAPTER_WEIGHTS)
-        return cls(settings, model.eval(), base_hash, adapter_hash)
+        if adapter is None:
+            return cls(settings, model.eval(), base_hash)
+        attach_adapter(model, adapter)
+        return cls(settings, model.eval(), base_hash, hash_file(adapter / ADAPTER_WEIGHTS), adapter)
+
+    @classmethod
+    def from_tuned(cls, tuned: Artefact, host: EngineSettings | None = None) -> SemanticEngine:
+        """The engine of a ``tuned`` artefact; see ``from_directory``."""
+        return cls.from_directory(tuned.path, host)
+
+    @classmethod
+    def from_directory(cls, directory: Path, host: EngineSettings | None = None) -> SemanticEngine:
+        """The engine that ``export_to`` wrote, for example into a bundle.
+
+        Args:
+            directory: holds engine.json and, for a tuned engine, adapter/.
+            host: where given, its ``device`` and ``batch_tokens`` hold on this machine; nothing else may differ.
+
+        Raises:
+            ArtefactError: a file is missing or changed, another prompt version, or this machine's base model has other weights
+                than the one the adapter was trained on.
+        """
+        reference = EngineReference.read(directory)
+        settings = reference.settings
+        if host is not None:
+            settings = settings.model_copy(update={"device": host.device, "batch_tokens": host.batch_tokens})
+        adapter = directory / ADAPTER_DIRECTORY if reference.adapter_hash else None
+        engine = cls.load(settings, adapter)
+        reference.require(base_hash=engine.base_hash, adapter_hash=engine.adapter_hash)
+        return engine
+
+    def export_to(self, directory: Path) -> None:
+        """Write what another machine needs to load this very engine: engine.json, and adapter/ where it is tuned.
+
+        The base model is named with the hash of its files, not copied.
+        """
+        EngineReference(self.settings, self.base_hash, self.adapter_hash, self.hidden_size).write(directory)
+        if self.adapter_directory is not None:
+            target = directory / ADAPTER_DIRECTORY
+            target.mkdir(parents=True, exist_ok=True)
+            for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
+                shutil.copyfile(self.adapter_directory / name, target / name)
 
     @property
     def hidden_size(self) -> int:
@@ -104,8 +155,8 @@ class SemanticEngine:
                 text.encode("utf-8")
             except UnicodeEncodeError as error:
                 raise InputError(f"text {position} is not valid Unicode: {error.reason}", "clean the text first") from None
-        room = self.max_tokens - len(self._before) - len(self._after)
-        return [[*self._before, *ids, *self._after] for ids in self.language_model.tokens(texts, room)]
+        room = self.max_tokens - len(self.opening) - len(self.closing)
+        return [[*self.opening, *ids, *self.closing] for ids in self.language_model.tokens(texts, room)]
 
     def pooled_vectors(self, rows: list[list[int]]) -> torch.Tensor:
         """e_v with gradients: token rows of the item text prompt to fp32 [n, D]; one padded batch."""

@@ -1,0 +1,171 @@
+"""LLMGR itself: language model, bridge and backbone as one module with one loss a stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from llmgr_core.encoders import Backbone
+from llmgr_core.engine.bridge import Bridge
+from llmgr_core.engine.hybrid import HybridInput
+from llmgr_core.engine.pooling import pool
+from llmgr_core.engine.prompt_batches import AuxiliaryBatch, MainBatch
+from llmgr_core.engine.semantic_engine import SemanticEngine
+from llmgr_core.settings.tune import TuneSettings
+
+# Sharpness of the text part and of stage 1, where the backbone's own may be that of a plain inner product.
+COSINE_SCALE = 16.0
+
+
+@dataclass(frozen=True)
+class StageLoss:
+    """What one batch gave.
+
+    Attributes:
+        loss: scalar with gradients, the weighted sum of the stage's parts.
+        prompt_loss, item_loss: its parts, before their weights.
+        correct: share of prompts whose right answer came first among the candidates (stage 1), else 0.
+    """
+
+    loss: Tensor
+    prompt_loss: Tensor
+    item_loss: Tensor
+    correct: Tensor
+
+
+class HybridModel(nn.Module):
+    """p(v | s) from the hidden states of hybrid prompts (paper, sections 4 to 6).
+
+    Stage 1: softmax over the candidates of <head(H), W_p x_c>, H read out of the auxiliary prompt.
+
+    Stage 2: softmax over the whole catalogue with the output matrix tied to the item rows: W_o = X W_p^T, so that
+    W_o head(H) = X (W_p^T head(H)) and only d numbers an item enter the product. With ``graph_residual`` the backbone's z_s
+    takes part beside it; with ``text_rows`` each item row also has its whitened text vector t_v, compared with A h:
+
+        logit_v = scale * (<z_s + g W_p^T head(H), x_v> + b <A h, t_v>)
+
+    each vector of unit length where the backbone compares by cosine. At the start g and b are small, so tuning begins at
+    the backbone's own ranking.
+
+    Beside its prompt each stage asks the same of the stored vector e_v, the pooled hidden state of the item's text alone, by
+    <W_p^T (e_v - mean), x_w>: stage 1 which item it is, stage 2 which item followed it. Only thus does tuning reach the vector
+    that the online ranker will use.
+
+    Args:
+        known: bool [V], items with clicks in training; the others' ID rows hold nothing learned and count as zero.
+        text_rows: t_v, float [V, k], zero rows for items without text; None where ``settings.text_rows`` is 0.
+    """
+
+    known: Tensor
+    text_rows: Tensor
+
+    def __init__(
+        self,
+        engine: SemanticEngine,
+        backbone: Backbone,
+        bridge: Bridge,
+        settings: TuneSettings,
+        *,
+        known: Tensor,
+        text_rows: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.language_model = engine.language_model
+        self.backbone = backbone
+        self.bridge = bridge
+        self.settings = settings
+        self.pooling = engine.pooling
+        self.register_buffer("known", known, persistent=False)
+        rows = torch.zeros(backbone.num_items, settings.text_rows) if text_rows is None else text_rows
+        self.register_buffer("text_rows", rows, persistent=False)
+        self.to(engine.language_model.device)
+
+    def forward(self, batch: AuxiliaryBatch | MainBatch) -> StageLoss:
+        """The loss of a batch of either stage."""
+        return self.auxiliary_loss(batch) if isinstance(batch, AuxiliaryBatch) else self.main_loss(batch)
+
+    def auxiliary_loss(self, batch: AuxiliaryBatch) -> StageLoss:
+        """Stage 1."""
+        logits = self.candidate_logits(batch)
+        prompt_loss = nn.functional.cross_entropy(logits, batch.answers)
+        correct = (logits.argmax(dim=1) == batch.answers).float().mean()
+        item_loss = torch.zeros((), device=logits.device)
+        if self.settings.alignment_weight:
+            items = batch.candidates.gather(1, batch.answers[:, None])[:, 0]
+            item_loss = self._item_loss(self.text_vectors(batch.texts), items)
+        return StageLoss(prompt_loss + self.settings.alignment_weight * item_loss, prompt_loss, item_loss, correct)
+
+    def candidate_logits(self, batch: AuxiliaryBatch) -> Tensor:
+        """float32 [B, C]: scale * cos(W_p^T head(H), x_c)."""
+        vectors = self.backbone.item_table[batch.candidates].float()
+        projection = self.bridge.projection
+        inputs = batch.prompts.vectors(self.language_model, projection, vectors.flatten(0, 1))
+        hidden = self.language_model(inputs, batch.prompts.mask)
+        query = self.bridge.session_part(self.bridge.read(hidden, batch.prompts.mask))
+        return COSINE_SCALE * nn.functional.cosine_similarity(query[:, None, :], vectors, dim=2)
+
+    def main_loss(self, batch: MainBatch) -> StageLoss:
+        """Stage 2."""
+        rows, zero = self.item_rows(), torch.zeros((), device=batch.targets.device)
+        prompt_loss = kernels.catalogue_cross_entropy(self.session_query(batch), rows, batch.targets, self.scale)
+        item_loss = zero
+        if self.settings.following_weight and batch.last_texts is not None:
+            item_loss = self._item_loss(self.text_vectors(batch.last_texts), batch.targets[batch.last_owner])
+        return StageLoss(prompt_loss + self.settings.following_weight * item_loss, prompt_loss, item_loss, zero)
+
+    @property
+    def scale(self) -> float:
+        return float(self.backbone.logits.scale) if self.backbone.logits.cosine else 1.0
+
+    def id_rows(self) -> Tensor:
+        """x_v as the logits use it: float32 [V, d], of unit length under cosine, zero for items without clicks."""
+        rows = self.backbone.item_table.float() * self.known[:, None]
+        return nn.functional.normalize(rows, dim=1) if self.backbone.logits.cosine else rows
+
+    def item_rows(self) -> Tensor:
+        """What sessions are compared with: [x_v ; t_v], float32 [V, d + k]."""
+        return torch.cat([self.id_rows(), self.text_rows], dim=1)
+
+    def session_query(self, batch: MainBatch) -> Tensor:
+        """What item rows are compared with: [z_s + g W_p^T head(H) ; b A h], float32 [B, d + k]."""
+        nodes = self.backbone.item_table.index_select(0, batch.sessions.node_items)
+        session_vectors = self.backbone.encoder(nodes, batch.sessions)
+        inputs = self._prompt_inputs(batch, nodes, session_vectors)
+        read = self.bridge.read(self.language_model(inputs, batch.prompts.mask), batch.prompts.mask)
+        part = self.bridge.session_part(read)
+        if self.backbone.logits.cosine:
+            part, session_vectors = nn.functional.normalize(part, dim=1), nn.functional.normalize(session_vectors, dim=1)
+        query = session_vectors + self.bridge.graph_gate * part if self.settings.graph_residual else part
+        if self.bridge.text_head is None or self.bridge.text_gate is None:
+            return query.float()
+        text = nn.functional.normalize(self.bridge.text_head(read.to(self.bridge.text_head.weight.dtype)), dim=1)
+        return torch.cat([query, self.bridge.text_gate * (COSINE_SCALE / self.scale) * text], dim=1).float()
+
+    def scores(self, batch: MainBatch) -> Tensor:
+        """Logits over the whole catalogue, float32 [B, V]."""
+        return self.scale * (self.session_query(batch) @ self.item_rows().T)
+
+    def text_vectors(self, texts: HybridInput) -> Tensor:
+        """e_v with gradients, float32 [n, D], from token rows of the item text prompt."""
+        hidden = self.language_model(self.language_model.embed_tokens(texts.entries), texts.mask)
+        return pool(hidden.float(), texts.mask, self.pooling)
+
+    def _item_loss(self, text_vectors: Tensor, targets: Tensor) -> Tensor:
+        part = self.bridge.item_part(text_vectors).float()
+        rows = nn.functional.normalize(self.id_rows().detach(), dim=1)
+        return kernels.catalogue_cross_entropy(nn.functional.normalize(part, dim=1), rows, targets, COSINE_SCALE)
+
+    def _prompt_inputs(self, batch: MainBatch, nodes: Tensor, session_vectors: Tensor) -> Tensor:
+        """Node vectors after the graph layers, then session vectors of the length of an ordinary ID vector."""
+        encoder = self.backbone.encoder
+        layer = getattr(encoder, "graph_layer", None)
+        if layer is not None:
+            settings = encoder.settings
+            nodes = kernels.gated_graph_layers(nodes, batch.sessions.graph, layer(), settings.layers, settings.edges)
+        usual = self.backbone.item_table.detach().float().norm(dim=1).mean()
+        sessions = nn.functional.normalize(session_vectors.float(), dim=1) * usual
+        vectors = torch.cat([nodes.float(), sessions])
+        return batch.prompts.vectors(self.language_model, self.bridge.projection, vectors)
