@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llmgr_core.sessions import Sessions
 
 
 def expected_calibration_error(
@@ -33,3 +37,21 @@ def expected_calibration_error(
     came = np.array_split(happened[order].astype(np.float64), min(bins, len(order)))
     gaps = [len(one) * abs(one.mean() - other.mean()) for one, other in zip(stated, came, strict=True)]
     return float(sum(gaps) / len(order))
+
+
+def top_probabilities(scores: Tensor, seen: Sessions | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Probability of each row's first item, p = softmax(scores), and which item that is.
+
+    Args:
+        scores: float [B, V].
+        seen: B prefixes whose items are left out of the softmax; None leaves nothing out.
+
+    Returns:
+        float64 [B] and int64 [B].
+    """
+    if seen is not None:
+        row = np.repeat(np.arange(len(seen)), seen.lengths)
+        scores = scores.clone()
+        scores[torch.from_numpy(row), torch.from_numpy(seen.items.astype(np.int64))] = float("-inf")
+    best, item = scores.max(dim=1)
+    return (best - scores.logsumexp(dim=1)).exp().double().numpy(), item.numpy()

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llmgr_core.evaluation.calibration import expected_calibration_error, top_probabilities
 from llmgr_core.evaluation.ranks import expected_ranks
 from llmgr_core.evaluation.scorers import Scorer
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples
+
+Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class Ranks:
         name: the scorer's.
         masked, unmasked: float32 [n], with the items of the prefix left out of the ranking, and with them in it.
         seconds: time the scorer and the ranking took.
+        calibration_error: error of the probability given to the first item of each ranking, by masking; None for a scorer
+            whose scores are not meant as logits of probabilities.
     """
 
     name: str
     masked: npt.NDArray[np.float32]
     unmasked: npt.NDArray[np.float32]
-    seconds: float
+    seconds: float = 0.0
+    calibration_error: dict[str, float] | None = None
 
     def __len__(self) -> int:
         return len(self.masked)
@@ -36,19 +42,34 @@ class Ranks:
         """The ranks under "masked" or "unmasked"."""
         return self.masked if masking == "masked" else self.unmasked
 
+    def select(self, which: Ints) -> Ranks:
+        """The ranks of some examples only."""
+        return Ranks(self.name, self.masked[which], self.unmasked[which], self.seconds)
+
 
 def evaluate(scorer: Scorer, examples: Examples, *, batch_size: int = 512, reporter: Reporter | None = None) -> Ranks:
     """Rank the target of every example among all items, with seen items masked and not.
+
+    A scorer with a true attribute ``calibrated`` says that softmax of its scores are probabilities; how true they are is
+    measured then.
 
     Raises:
         ValueError: the scorer returned NaN.
     """
     started = time.perf_counter()
-    masked = np.empty(len(examples), dtype=np.float32)
-    unmasked = np.empty(len(examples), dtype=np.float32)
-    starts = range(0, len(examples), batch_size)
+    total = len(examples)
+    masked, unmasked = np.empty(total, dtype=np.float32), np.empty(total, dtype=np.float32)
+    calibrated = bool(getattr(scorer, "calibrated", False))
+    stated = {masking: np.empty(total) for masking in ("masked", "unmasked")} if calibrated else {}
+    hit = {masking: np.empty(total, dtype=np.bool_) for masking in stated}
+    starts = range(0, total, batch_size)
     for start in reporter.track(starts, f"evaluate {scorer.name}") if reporter else starts:
         piece = slice(start, start + batch_size)
         batch = examples.select(piece)
-        masked[piece], unmasked[piece] = expected_ranks(scorer.scores(batch), batch.targets, batch.prefixes())
-    return Ranks(scorer.name, masked, unmasked, time.perf_counter() - started)
+        scores, seen = scorer.scores(batch), batch.prefixes()
+        masked[piece], unmasked[piece] = expected_ranks(scores, batch.targets, seen)
+        for masking, probabilities in stated.items():
+            probabilities[piece], top = top_probabilities(scores, seen if masking == "masked" else None)
+            hit[masking][piece] = top == batch.targets
+    errors = {masking: expected_calibration_error(stated[masking], hit[masking]) for masking in stated}
+    return Ranks(scorer.name, masked, unmasked, time.perf_counter() - started, errors or None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from llmgr_core.settings.section import Section
@@ -19,6 +21,7 @@ class PretrainSettings(Section):
         weight_decay: AdamW's.
         clip_norm: gradients longer than this are shortened to it; 0 leaves them.
         validation_examples: validation examples used for early stopping, evenly spread; 0 takes all.
+        device: "auto" takes a CUDA device where there is one.
         checkpoint_minutes: a checkpoint at the end of each epoch, and in between whenever so many minutes have passed.
     """
 
@@ -30,4 +33,5 @@ class PretrainSettings(Section):
     weight_decay: float = Field(default=1e-2, ge=0.0)
     clip_norm: float = Field(default=5.0, ge=0.0)
     validation_examples: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_minutes: float = Field(default=1.0, gt=0.0)

@@ -1,0 +1,196 @@
+"""``llmgr evaluate``: every scorer that a run directory holds, on the same examples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from llmgr_core.artefacts import open_artefact
+from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import ArtefactError
+from llmgr_core.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from llmgr_core.data import Dataset
+    from llmgr_core.evaluation import Ranks, Scorer
+    from llmgr_core.evaluation.results import SplitRanks
+    from llmgr_core.sessions import Examples
+
+RANKER_VARIANTS = ("id-only", "frozen-text", "fused")
+TABLE_WIDTH = 150
+
+
+@step_command("evaluate")
+@click.option(
+    "--seed-run",
+    "seed_runs",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another run on the same data with another seed, already evaluated: report the mean over all. May be repeated.",
+)
+def command(step: Step, seed_runs: tuple[Path, ...]) -> None:
+    """Rank the test targets with the floor and with every model in RUN; full ranking, ties, buckets, intervals.
+
+    Writes RUN/evaluation/results.json and the rank of every example under RUN/evaluation/ranks, then makes tables.txt and
+    report.html from them and prints the tables. With --seed-run nothing is ranked: the results of RUN and of the other runs
+    are averaged into RUN/evaluation/mean.json.
+    """
+    import torch
+
+    from llmgr_core.evaluation.results import RESULTS_NAME, write_ranks, write_results
+
+    if step.settings.threads:
+        torch.set_num_threads(step.settings.threads)
+    directory = step.run.evaluation
+    if seed_runs:
+        results = _mean_of_seeds([step.run.root, *seed_runs], step)
+        write_results(directory / "mean.json", results)
+        _show(results, directory, "mean-tables.txt", "mean-report.html")
+        return
+    splits, dataset = _rank_everything(step)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_ranks(directory, splits)
+    seeds = [step.settings.seed]
+    results = _results(dataset.protocol, {split: [found] for split, found in splits.items()}, step, seeds, dataset.digest)
+    write_results(directory / RESULTS_NAME, results)
+    _show(results, directory, "tables.txt", "report.html")
+
+
+def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
+    from llmgr_core.data import Dataset
+    from llmgr_core.evaluation import evaluate
+    from llmgr_core.evaluation.results import SplitRanks
+
+    artefact = open_artefact(step.run.dataset, "dataset")
+    dataset = Dataset.open(artefact)
+    batch_size = step.settings.evaluate.batch_size
+    splits: dict[str, SplitRanks] = {}
+    scorers = _scorers(step, dataset)
+    for split, examples in (("test", dataset.test), ("heldout", dataset.heldout)):
+        if not len(examples):
+            continue
+        ranks: dict[str, Ranks] = {}
+        for scorer in scorers:
+            ranks[scorer.name] = evaluate(scorer, examples, batch_size=batch_size, reporter=step.reporter)
+            step.reporter.event(
+                "evaluated",
+                scorer=scorer.name,
+                split=split,
+                examples=len(examples),
+                seconds=round(ranks[scorer.name].seconds, 2),
+            )
+        splits[split] = SplitRanks(_target_counts(dataset, examples), ranks)
+        splits |= _with_teacher(step, dataset, split, examples, ranks)
+    if not splits:
+        raise ArtefactError(f"{step.run.dataset} holds no test examples", "prepare the data with another split")
+    return splits, dataset
+
+
+def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
+    """The floor, then every trained model that stands in the run directory."""
+    from llmgr_core.encoders import Backbone
+    from llmgr_core.evaluation import BackboneScorer, FloorScorer, PopularityScorer
+    from llmgr_core.transitions import TransitionGraph
+
+    run = step.run
+    graph = TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned()
+    scorers: list[Scorer] = [PopularityScorer(dataset.train_counts), FloorScorer(graph)]
+    if run.backbone.is_dir():
+        backbone = open_artefact(run.backbone, "backbone")
+        backbone.require_same_lineage(dataset.artefact)
+        scorers.append(BackboneScorer(Backbone.load(backbone)))
+    for variant in RANKER_VARIANTS:
+        if run.ranker(variant).is_dir():
+            scorers.append(_ranker_scorer(run, variant, dataset))
+    return scorers
+
+
+def _ranker_scorer(run: RunDirectory, variant: str, dataset: Dataset) -> Scorer:
+    from trainer.distil.scorer import RankerScorer
+
+    scorer: Scorer = RankerScorer.load(run.ranker(variant), dataset, run.store, name=variant)
+    return scorer
+
+
+def _with_teacher(
+    step: Step, dataset: Dataset, split: str, examples: Examples, ranks: Mapping[str, Ranks]
+) -> dict[str, SplitRanks]:
+    """The language model itself on some examples, beside everything else on those same examples."""
+    from llmgr_core.evaluation import evaluate
+    from llmgr_core.evaluation.results import SplitRanks
+
+    limit = step.settings.evaluate.teacher_examples
+    if not limit or not step.run.tuned.is_dir():
+        return {}
+    from trainer.tune.teacher import Teacher
+
+    tuned = open_artefact(step.run.tuned, "tuned")
+    tuned.require_same_lineage(dataset.artefact)
+    places = np.unique(np.linspace(0, len(examples) - 1, min(limit, len(examples))).round().astype(np.int64))
+    some = examples.select(places)
+    teacher = Teacher.load(tuned, dataset, open_artefact(step.run.backbone, "backbone"))
+    found = {name: one.select(places) for name, one in ranks.items()}
+    found[teacher.name] = evaluate(teacher, some, batch_size=16, reporter=step.reporter)
+    step.reporter.event("evaluated", scorer=teacher.name, split=split, examples=len(some), seconds=found[teacher.name].seconds)
+    return {f"{split}-{len(some)}": SplitRanks(_target_counts(dataset, some), found)}
+
+
+def _target_counts(dataset: Dataset, examples: Examples) -> Any:
+    return np.asarray(dataset.train_counts)[examples.targets].astype(np.int64)
+
+
+def _results(
+    data_protocol: dict[str, Any], splits: Mapping[str, Sequence[SplitRanks]], step: Step, seeds: list[int], digest: str
+) -> dict[str, Any]:
+    from llmgr_core.evaluation import PairedBootstrap, protocol
+    from llmgr_core.evaluation.comparison import choose_reference, compare
+
+    settings = step.settings.evaluate
+    bootstrap = PairedBootstrap(settings.resamples, settings.confidence, step.settings.seed)
+    found = {}
+    for split, runs in splits.items():
+        names = [name for name in runs[0].ranks if all(name in run.ranks for run in runs)]
+        ranks = {name: [run.ranks[name] for run in runs] for name in names}
+        found[split] = compare(ranks, runs[0].train_counts, choose_reference(settings.reference, names), bootstrap)
+    facts = {
+        "dataset": digest,
+        "seeds": seeds,
+        "intervals": f"percentile intervals of a paired bootstrap, {settings.resamples} resamples of the examples",
+        "confidence": settings.confidence,
+    }
+    return {"protocol": protocol(data_protocol, seed=step.settings.seed, **facts), "splits": found}
+
+
+def _mean_of_seeds(runs: Sequence[Path], step: Step) -> dict[str, Any]:
+    from llmgr_core.evaluation.results import read_results
+
+    read = [read_results(RunDirectory(root).evaluation) for root in runs]
+    protocols = [results["protocol"] for results, _ in read]
+    for root, one in zip(runs, protocols, strict=True):
+        if one["dataset"] != protocols[0]["dataset"]:
+            raise ArtefactError(f"{root} was evaluated on other data than {runs[0]}", "give runs of one data set")
+    seeds = [seed for one in protocols for seed in one["seeds"]]
+    if len(set(seeds)) != len(seeds):
+        raise ArtefactError(f"runs with the seeds {seeds}: a mean over seeds needs different ones", "set `seed` in each run")
+    shared = [split for split in read[0][1] if all(split in splits for _, splits in read)]
+    splits = {split: [one[split] for _, one in read] for split in shared}
+    return _results(protocols[0]["data"], splits, step, seeds, protocols[0]["dataset"])
+
+
+def _show(results: Mapping[str, Any], directory: Path, text_name: str, page_name: str) -> None:
+    """Print the tables, and keep them as text and as an HTML page."""
+    from llmgr_core.evaluation.tables import tables
+
+    recording = Console(record=True, width=TABLE_WIDTH, file=io.StringIO(), force_terminal=False)
+    console = Console(width=None if Console().is_terminal else TABLE_WIDTH)
+    for table in tables(results):
+        recording.print(table)
+        console.print(table)
+    recording.save_text(str(directory / text_name), clear=False)
+    recording.save_html(str(directory / page_name))

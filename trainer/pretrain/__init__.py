@@ -1,0 +1,5 @@
+"""Pre-training of the ID-only backbone: next item of every training prefix, softmax over the whole catalogue."""
+
+from trainer.pretrain.recipe import Pretraining, PretrainingOutcome
+
+__all__ = ["Pretraining", "PretrainingOutcome"]
