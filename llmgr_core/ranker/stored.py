@@ -82,7 +82,7 @@ class StoredRanker:
 
     def write(self, directory: Path) -> None:
         """Write the ranker's files into an existing directory."""
-        model = {f"model.{name}": np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()}
+        model = {f"model.{name}": np.ascontiguousarray(tensor).reshape(tensor.shape) for name, tensor in self.tensors.items()}
         save_file(
             {**model, "has_id": self.has_id.astype(np.uint8), "popularity": self.popularity.astype(np.int64)},
             directory / WEIGHTS_NAME,

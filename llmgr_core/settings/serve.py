@@ -20,7 +20,8 @@ class ServeSettings(Section):
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
             interpreter lock.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
-        max_batch_queue: RankSessions calls admitted at the same time; together they may hold no single request up for long.
+        max_batch_threads: RankSessions calls that run at the same time; they take turns with single requests.
+        max_batch_queue: RankSessions calls admitted at the same time.
         retry_after_ms: what a refused client is told to wait.
         default_top_k, max_top_k: top_k 0 means the first; beyond the second is INVALID_ARGUMENT.
         max_session_items, max_candidates, max_excluded: ids a request may carry in each field.
@@ -31,6 +32,7 @@ class ServeSettings(Section):
         drain_s: time requests in flight have to finish after SIGTERM.
         not_serving_s: pause between saying NOT_SERVING and refusing new calls, so that balancers look elsewhere.
         max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes.
+        log_successes: write a log line for every answered request too.
         bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
     """
 
@@ -42,7 +44,8 @@ class ServeSettings(Section):
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
-    max_batch_queue: int = Field(default=4, ge=1, le=1024)
+    max_batch_threads: int = Field(default=2, ge=1, le=64)
+    max_batch_queue: int = Field(default=8, ge=1, le=1024)
     retry_after_ms: int = Field(default=50, ge=1, le=60_000)
     default_top_k: int = Field(default=20, ge=1, le=1000)
     max_top_k: int = Field(default=1000, ge=1, le=1000)
@@ -56,4 +59,5 @@ class ServeSettings(Section):
     drain_s: float = Field(default=10.0, ge=0.0, le=600.0)
     not_serving_s: float = Field(default=0.0, ge=0.0, le=60.0)
     max_connection_age_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
+    log_successes: bool = False
     bundle_poll_s: float = Field(default=1.0, ge=0.0, le=3600.0)

@@ -1,0 +1,108 @@
+"""How many calls are taken in, and on which threads they run.
+
+A threaded gRPC server puts every call into one unbounded queue. Here each kind of call has a pool of its own with a bound, so
+that batches, long reflection streams and health checks never stand in the way of a ranking, and a call beyond the bound is
+refused at once, by a thread that has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import grpc
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[bytes, bytes]
+
+# gRPC runs the look-up of a handler and the handler itself in one context, on different threads.
+_arrival: ContextVar[float] = ContextVar("arrival")
+
+
+def seconds_since_arrival() -> float:
+    """Time since the call that is being handled was taken in; 0 outside one."""
+    now = time.perf_counter()
+    return now - _arrival.get(now)
+
+
+class BoundedPool(ThreadPoolExecutor):
+    """Threads with a bound on the calls that wait for them or run.
+
+    Args:
+        threads: how many calls run at a time.
+        bound: how many calls are taken in before ``full`` says no.
+        name: shows in the threads' names.
+    """
+
+    def __init__(self, threads: int, bound: int, name: str) -> None:
+        super().__init__(max_workers=threads, thread_name_prefix=name)
+        self._bound = bound
+        self._admitted = 0
+        self._counting = threading.Lock()
+
+    @property
+    def full(self) -> bool:
+        return self._admitted >= self._bound
+
+    def submit(
+        self, function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Future[Result]:
+        with self._counting:
+            self._admitted += 1
+        try:
+            future = super().submit(function, *args, **kwargs)
+        except BaseException:
+            self._leave(None)
+            raise
+        # The future ends however the call ends, also where gRPC drops it because its deadline passed in the queue.
+        future.add_done_callback(self._leave)
+        return future
+
+    def _leave(self, future: Future[Any] | None) -> None:
+        with self._counting:
+            self._admitted -= 1
+
+
+@dataclass(frozen=True)
+class BoundedMethod:
+    """A method, the pool it runs on, and what answers where that pool is full."""
+
+    handler: Handler
+    pool: BoundedPool
+    refusal: Handler
+
+
+class BoundedMethods(grpc.GenericRpcHandler):
+    """Looks up the methods of one service by path; gRPC calls it on its own thread, before any queue.
+
+    Args:
+        full_name: of the service, as in the .proto file.
+        methods: by name.
+        refusals: the pool that refusals run on.
+    """
+
+    def __init__(self, full_name: str, methods: dict[str, BoundedMethod], refusals: ThreadPoolExecutor) -> None:
+        self._methods = {f"/{full_name}/{name}": method for name, method in methods.items()}
+        for method in methods.values():
+            run_on(method.handler, method.pool)
+            run_on(method.refusal, refusals)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        method = self._methods.get(handler_call_details.method)
+        if method is None:
+            return None
+        _arrival.set(time.perf_counter())
+        return method.refusal if method.pool.full else method.handler
+
+
+def run_on(handler: Handler, pool: ThreadPoolExecutor) -> None:
+    """Have gRPC run a unary method on this pool instead of the server's own."""
+    behaviour: Any = handler.unary_unary
+    behaviour.experimental_thread_pool = pool

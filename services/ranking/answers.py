@@ -1,0 +1,49 @@
+"""From a checked query to a reply."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from llmgr_core.ranker import Snapshot
+from services.contract import ranking_service_pb2
+from services.ranking.session_query import SessionQuery
+
+UNKNOWN = -1
+
+
+def rank_query(query: SessionQuery, snapshot: Snapshot) -> ranking_service_pb2.RankSessionResponse:
+    """Rank one session on one state of the catalogue; ``timing.model_ns`` is filled in.
+
+    Unknown ids of the session and of the candidates are listed once each, in the order sent; unknown exclusions have nothing to
+    exclude.
+    """
+    started = time.perf_counter_ns()
+    clicks = snapshot.indices(query.clicks)
+    candidates = None if query.candidates is None else snapshot.indices(query.candidates)
+    excluded = snapshot.indices(query.excluded) if query.excluded else None
+    ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen)
+    reply = ranking_service_pb2.RankSessionResponse(
+        items=[
+            ranking_service_pb2.ScoredItem(item_id=snapshot.item_id(index), score=score, probability=probability)
+            for index, score, probability in zip(
+                ranking.indices.tolist(), ranking.scores.tolist(), ranking.probabilities.tolist(), strict=True
+            )
+        ],
+        unknown_item_ids=_unknown(query.clicks, clicks) | _unknown(query.candidates or (), candidates),
+        model_version=snapshot.parts.version,
+        sequence=snapshot.sequence,
+        fallback=ranking.fallback,
+    )
+    reply.timing.model_ns = time.perf_counter_ns() - started
+    return reply
+
+
+def _unknown(item_ids: Iterable[str], indices: npt.NDArray[np.int64] | None) -> dict[str, None]:
+    """Ids without an index, each once, in order."""
+    if indices is None or not (indices == UNKNOWN).any():
+        return {}
+    return {item_id: None for item_id, index in zip(item_ids, indices.tolist(), strict=True) if index == UNKNOWN}

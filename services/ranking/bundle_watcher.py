@@ -1,0 +1,100 @@
+"""The thread that notices a new bundle, or another store, and has it served."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from llmgr_core.artefacts.manifest import MANIFEST_NAME
+from services.ranking.current_ranker import CurrentRanker
+from services.ranking.live_ranker import LiveRanker, store_identity
+from services.ranking.metrics import RankingMetrics
+
+SECONDS_BEFORE_RETRY = 10.0
+
+log = structlog.get_logger(service="ranking")
+
+Signature = tuple[tuple[int, int] | None, tuple[int, int] | None]
+
+
+def signature_of(bundle_path: Path, store_path: Path | None) -> Signature:
+    """What changes when another bundle or another store takes the place of this one; ask before opening them."""
+    bundle: tuple[int, int] | None
+    try:
+        status = (bundle_path / MANIFEST_NAME).stat()
+        bundle = (status.st_ino, status.st_mtime_ns)
+    except OSError:
+        bundle = None
+    return bundle, None if store_path is None else store_identity(store_path)
+
+
+class BundleWatcher(threading.Thread):
+    """Loads what took the place of the served bundle or store, beside the old one, and exchanges them between two requests.
+
+    What cannot be served (a changed byte, vectors of another model) is refused and logged; the old one goes on, and the new one
+    is tried again after a while, for its store may follow.
+
+    Args:
+        current: what answers.
+        bundle_path, store_path: where to look; no store for a bundle that ranks by ids alone.
+        served: signature_of both, asked before they were opened.
+        poll_seconds: how often to look.
+        metrics: counts loads.
+    """
+
+    def __init__(
+        self,
+        current: CurrentRanker,
+        bundle_path: Path,
+        store_path: Path | None,
+        *,
+        served: Signature,
+        poll_seconds: float,
+        metrics: RankingMetrics,
+    ) -> None:
+        super().__init__(name="bundle-watcher", daemon=True)
+        self._current = current
+        self._bundle_path = bundle_path
+        self._store_path = store_path
+        self._poll_seconds = poll_seconds
+        self._metrics = metrics
+        self._stopped = threading.Event()
+        self._served = served
+        self._refused: Signature | None = None
+        self._retry_at = 0.0
+
+    def run(self) -> None:
+        while not self._stopped.wait(self._poll_seconds):
+            self.look()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopped.set()
+        if self.is_alive():
+            self.join()
+
+    def look(self) -> bool:
+        """Serve what stands there now if it is not what is served; returns whether it was exchanged."""
+        signature = signature_of(self._bundle_path, self._store_path)
+        # None: between two renames, or taken away; what is served stays.
+        if signature == self._served or signature[0] is None or (self._store_path is not None and signature[1] is None):
+            return False
+        if signature == self._refused and time.monotonic() < self._retry_at:
+            return False
+        try:
+            ranker = LiveRanker.open(self._bundle_path, self._store_path)
+        except Exception as error:
+            if signature != self._refused:
+                log.error("bundle_refused", path=str(self._bundle_path), error=str(error))
+                self._metrics.bundle_loads.labels("refused").inc()
+            self._refused, self._retry_at = signature, time.monotonic() + SECONDS_BEFORE_RETRY
+            return False
+        old = self._current.exchange(ranker)
+        self._served = signature
+        self._metrics.bundle_loads.labels("served").inc()
+        log.info("bundle_exchanged", before=old.version, now=ranker.version, sequence=ranker.snapshot.sequence)
+        old.close()
+        return True

@@ -1,0 +1,158 @@
+"""One bundle over one store, kept up to date with the store's change log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from llmgr_core.bundle import Bundle
+from llmgr_core.errors import ArtefactError
+from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
+from llmgr_core.ranker.parts import RankerParts
+from llmgr_core.store import EmbeddingStore
+from llmgr_core.store import Snapshot as StoreState
+
+WARM_UP_SESSIONS = 50
+WARM_UP_CLICKS = (1, 2, 5, 20, 200)
+FINGERPRINT_SHOWN = 12
+
+
+class LiveRanker:
+    """Ranks by a bundle and by what stands in a store now. ``snapshot`` may be read by any thread, ``follow`` is for one.
+
+    Attributes:
+        version: version of the bundle.
+        fingerprint: encoder of the text vectors the bundle stands on; "" where it ranks by ids alone.
+        store_epoch: identity of the store; "" without one.
+    """
+
+    def __init__(self, bundle: Bundle, store: EmbeddingStore | None) -> None:
+        self.bundle = bundle
+        self.version = bundle.version
+        self.fingerprint = bundle.fingerprint or ""
+        self.store_epoch = "" if store is None else store.epoch
+        self._store = store
+        self._transaction = -1
+        self.runtime = _runtime(bundle, store)
+
+    @classmethod
+    def open(cls, bundle_path: Path, store_path: Path | None) -> LiveRanker:
+        """Load and verify a bundle, build the rows of all items, catch up with the store and warm up.
+
+        Args:
+            store_path: directory of the embedding store; None only for a bundle that ranks by ids alone.
+
+        Raises:
+            ArtefactError: the bundle is missing, damaged, of another version, or the store holds another model's vectors.
+            StoreError: the store is missing or cannot be read.
+        """
+        bundle = Bundle.open(bundle_path, verify=True)
+        store = None if store_path is None else EmbeddingStore.open(store_path)
+        try:
+            if store is not None:
+                _require_same_encoder(bundle, store)
+            ranker = cls(bundle, store)
+            ranker.follow()
+        except BaseException:
+            if store is not None:
+                store.close()
+            raise
+        ranker.warm_up()
+        return ranker
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest state of rows and tombstones; take it once a request."""
+        return self.runtime.snapshot
+
+    def follow(self) -> list[str] | None:
+        """Take in what the store has committed since the last call.
+
+        Returns:
+            None where nothing was committed; else ids of items whose new vector could not be used.
+
+        Raises:
+            StoreError: the store cannot be read; the rows stay as they are.
+        """
+        if self._store is None:
+            return None
+        # Asked before the log is read: a commit in between only makes the next call look once more.
+        transaction = self._store.transaction_id()
+        if transaction == self._transaction:
+            return None
+        refused: list[str] = []
+        while True:
+            news = self._store.updates(self.snapshot.sequence, self.fingerprint)
+            changes = [RowChange(one.item_id, one.vector, one.deleted) for one in news.updates]
+            if changes or news.sequence != self.snapshot.sequence:
+                refused += self.runtime.apply(changes, news.sequence)
+            if not news.behind:
+                break
+        self._transaction = transaction
+        return refused
+
+    def lag(self) -> int:
+        """Changes of the store that the rows do not have yet."""
+        return 0 if self._store is None else max(self._store.sequence() - self.snapshot.sequence, 0)
+
+    def warm_up(self) -> None:
+        """Rank sessions of several lengths, so that the first request is as fast as the next one."""
+        snapshot = self.snapshot
+        random = np.random.default_rng(0)
+        for number in range(WARM_UP_SESSIONS if snapshot.num_items else 0):
+            clicks = random.integers(0, snapshot.num_items, WARM_UP_CLICKS[number % len(WARM_UP_CLICKS)])
+            snapshot.rank(clicks.astype(np.int64), 1000 if number % 10 == 0 else 20)
+        snapshot.rank(np.zeros(0, dtype=np.int64))
+
+    def close(self) -> None:
+        """Let go of the store; rankings from the rows in memory still work."""
+        if self._store is not None:
+            self._store.close()
+
+
+def store_identity(store_path: Path) -> tuple[int, int] | None:
+    """Device and inode of a store's file, which change when another store takes its place; None where there is none."""
+    try:
+        status = (store_path / "data.mdb").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _require_same_encoder(bundle: Bundle, store: EmbeddingStore) -> None:
+    active = store.active_fingerprint()
+    if bundle.fingerprint and active is not None and active != bundle.fingerprint:
+        raise ArtefactError(
+            f"the store {store.path} serves vectors of encoder {active[:FINGERPRINT_SHOWN]}, "
+            f"the bundle {bundle.path} stands on encoder {bundle.fingerprint[:FINGERPRINT_SHOWN]}",
+            "run `llmgr embed` with the engine of this bundle, or serve the bundle that belongs to the store",
+        )
+
+
+def _runtime(bundle: Bundle, store: EmbeddingStore | None) -> RankerRuntime:
+    parts = bundle.parts
+    known = set() if store is None else {encoder.fingerprint for encoder in store.encoders()}
+    if store is None or bundle.fingerprint is None or bundle.fingerprint not in known:
+        # An empty store, or a bundle without text: the change log alone (deletions, first inserts) brings the rows up to date.
+        return RankerRuntime(parts)
+    state = store.snapshot(bundle.fingerprint)
+    vectors, present, new = _in_bundle_order(parts, state)
+    runtime = RankerRuntime(parts, vectors, present, state.sequence)
+    changes = [RowChange(state.item_ids[place], state.vectors[place]) for place in new if state.present[place]]
+    changes += [RowChange(item_id, removed=True) for item_id in state.deleted_ids]
+    runtime.apply(changes, state.sequence)
+    return runtime
+
+
+def _in_bundle_order(parts: RankerParts, state: StoreState) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_], list[int]]:
+    """Vectors float16 [V, D] and presence bool [V] of the bundle's items; places in the store of items it does not know."""
+    index_of = {item_id: index for index, item_id in enumerate(parts.item_ids)}
+    places = np.array([index_of.get(item_id, -1) for item_id in state.item_ids], dtype=np.int64)
+    known = places >= 0
+    vectors = np.zeros((parts.num_items, state.vectors.shape[1]), dtype=np.float16)
+    present = np.zeros(parts.num_items, dtype=np.bool_)
+    vectors[places[known]] = state.vectors[known]
+    present[places[known]] = state.present[known]
+    return vectors, present, np.flatnonzero(~known).tolist()

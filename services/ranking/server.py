@@ -1,0 +1,158 @@
+"""The ranking server of one process: loading, listening, stopping."""
+
+from __future__ import annotations
+
+import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from llmgr_core.errors import LlmgrError
+from llmgr_core.settings.serve import ServeSettings
+from services.contract import ranking_service_pb2 as messages
+from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
+from services.ranking.bundle_watcher import BundleWatcher, signature_of
+from services.ranking.change_follower import ChangeFollower
+from services.ranking.current_ranker import CurrentRanker
+from services.ranking.live_ranker import LiveRanker
+from services.ranking.metrics import RankingMetrics
+from services.ranking.service import RankingMethods
+from services.server.binding import bind, require_free_port, server_options
+from services.server.observation import CallObserver, MetricsPage
+from services.server.registration import SyncHealth
+from services.server.sync_methods import unary_method
+
+FULL_NAME = messages.DESCRIPTOR.services_by_name["RankingService"].full_name
+OPERATIONS_THREADS = 8
+
+
+class RankingServer:
+    """Ranks by a bundle and a store; a context manager that serves inside the block.
+
+    Args:
+        bundle_path: directory of the bundle.
+        store_path: directory of the embedding store; None only for a bundle that ranks by ids alone.
+        settings: addresses and limits.
+        share_port: let other processes listen on the same port (SO_REUSEPORT).
+
+    Raises:
+        LlmgrError: the port is in use, the bundle or the store cannot be served; the message says why.
+    """
+
+    def __init__(
+        self, bundle_path: Path, store_path: Path | None, settings: ServeSettings, *, share_port: bool = False
+    ) -> None:
+        if not share_port:
+            # Before the bundle is loaded: who mistyped a port need not wait for that.
+            require_free_port(settings.host, settings.ranking_port)
+        self._settings = settings
+        served = signature_of(bundle_path, store_path)
+        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path))
+        self.registry = CollectorRegistry()
+        self.metrics = RankingMetrics(self.registry)
+        self.metrics.sequence.set(self.current.sequence)
+        self.metrics.items.set(self.current.ranker.snapshot.num_rankable)
+        self._follower = ChangeFollower(self.current, settings.poll_ms / 1e3, self.metrics)
+        self._watcher = BundleWatcher(
+            self.current,
+            bundle_path,
+            store_path,
+            served=served,
+            poll_seconds=settings.bundle_poll_s,
+            metrics=self.metrics,
+        )
+        self._pools = (
+            ThreadPoolExecutor(OPERATIONS_THREADS, "operations"),
+            ThreadPoolExecutor(1, "refusals"),
+            BoundedPool(settings.threads, settings.max_queue, "ranking"),
+            BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches"),
+        )
+        self._server, self._health = self._assemble()
+        self._page: MetricsPage | None = None
+        self.port = 0
+        try:
+            self.port = self._listen(share_port)
+            if settings.metrics_port >= 0:
+                self._page = MetricsPage(self.registry, settings.metrics_port)
+        except BaseException:
+            self._close()
+            raise
+
+    @property
+    def address(self) -> str:
+        """host:port that clients connect to."""
+        host = self._settings.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def metrics_port(self) -> int | None:
+        return None if self._page is None else self._page.port
+
+    def start(self) -> None:
+        """Answer requests; health says SERVING from here on."""
+        self._server.start()
+        self._follower.start()
+        if self._settings.bundle_poll_s > 0:
+            self._watcher.start()
+        self._health.set_serving(True)
+
+    def stop(self) -> None:
+        """Say NOT_SERVING, refuse new calls, let those in flight finish within ``drain_s``, then let go of everything."""
+        self._health.set_serving(False)
+        time.sleep(self._settings.not_serving_s)
+        self._server.stop(self._settings.drain_s).wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._watcher.stop()
+        self._follower.stop()
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self._page is not None:
+            self._page.close()
+        self.current.ranker.close()
+
+    def _assemble(self) -> tuple[grpc.Server, SyncHealth]:
+        settings = self._settings
+        operations, refusals, ranking, batches = self._pools
+        options = server_options(
+            settings.max_request_bytes, share_port=True, max_connection_age_s=settings.max_connection_age_s
+        )
+        server = grpc.server(operations, options=options)
+        server_health = SyncHealth(server, FULL_NAME)
+        observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes)
+        answers = RankingMethods(self.current, settings, self.metrics)
+        observed = functools.partial(unary_method, observer=observer)
+        shed = functools.partial(observed, request_class=messages.RankingServiceGetInfoRequest, answer=answers.shed)
+        methods = {
+            "RankSession": (observed("RankSession", messages.RankSessionRequest, answers.rank_session), ranking),
+            "RankSessions": (observed("RankSessions", messages.RankSessionsRequest, answers.rank_sessions), batches),
+            "GetInfo": (observed("GetInfo", messages.RankingServiceGetInfoRequest, answers.get_info), ranking),
+        }
+        bounded = {name: BoundedMethod(handler, pool, shed(name)) for name, (handler, pool) in methods.items()}
+        server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded, refusals),))
+        reflection.enable_server_reflection((FULL_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return server, server_health
+
+    def _listen(self, share_port: bool) -> int:
+        settings = self._settings
+        if not share_port:
+            return bind(self._server, settings.host, settings.ranking_port)
+        port: int = self._server.add_insecure_port(f"{settings.host}:{settings.ranking_port}")
+        if port == 0:
+            raise LlmgrError(f"cannot listen on {settings.host}:{settings.ranking_port}", "choose another host or port")
+        return port
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
