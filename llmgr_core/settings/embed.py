@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from llmgr_core.settings.section import Section
 
 
 class EmbedSettings(Section):
-    """Section [embed]."""
+    """Section [embed]: embedding the catalogue, and the limits of the embedding server.
+
+    Attributes:
+        commit_texts: texts that `llmgr embed` embeds between two durable writes; what is lost when it is cut off.
+        max_item_id_bytes: longest item id the server takes, in bytes of UTF-8.
+        max_text_bytes: largest item the server takes, all its text together, in bytes of UTF-8. The language model reads
+            some hundred bytes of it; more is a mistake in the catalogue, and cleaning it would hold other requests up.
+        max_queued_texts: new texts of single calls that may wait for the language model; the next one is refused with
+            RESOURCE_EXHAUSTED.
+        max_stream_items: items of one EmbedItems stream that are worked on at a time; further ones wait unread.
+        commit_group: items that one durable write may hold; concurrent inserts share it.
+        metrics_port: port of the embedding server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
+    """
+
+    commit_texts: int = Field(default=512, ge=1, le=65_536)
+    max_item_id_bytes: int = Field(default=512, ge=1, le=4096)
+    max_text_bytes: int = Field(default=256 << 10, ge=1 << 10, le=8 << 20)
+    max_queued_texts: int = Field(default=1024, ge=1, le=1_000_000)
+    max_stream_items: int = Field(default=256, ge=1, le=65_536)
+    commit_group: int = Field(default=256, ge=1, le=65_536)
+    metrics_port: int = Field(default=9465, ge=-1, le=65535)

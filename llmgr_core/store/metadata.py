@@ -15,6 +15,7 @@ from llmgr_core.store.records import fingerprint_key
 APPLICATION = b"llmgr embedding store"
 SCHEMA = 1
 _APPLICATION, _SCHEMA, _EPOCH, _ACTIVE, _ENCODER = b"application", b"schema", b"epoch", b"active", b"encoder:"
+_LIVE = b"live"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ def read_active(transaction: Any, meta: Any) -> str | None:
 def write_active(transaction: Any, meta: Any, fingerprint: str) -> None:
     """Make a fingerprint the one that is served."""
     transaction.put(_ACTIVE, fingerprint.encode(), db=meta)
+
+
+def read_live(transaction: Any, meta: Any) -> int:
+    """Items that are not deleted."""
+    return int(bytes(transaction.get(_LIVE, db=meta, default=b"0")))
+
+
+def write_live(transaction: Any, meta: Any, live: int) -> None:
+    """Note how many items are not deleted."""
+    transaction.put(_LIVE, str(live).encode(), db=meta)
 
 
 def read_encoders(transaction: Any, meta: Any) -> dict[bytes, Encoder]:

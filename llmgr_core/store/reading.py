@@ -134,9 +134,10 @@ class EmbeddingStore:
         )
 
     def counts(self) -> dict[str, int]:
-        """Rows in each database; items counts tombstones too."""
+        """Rows of databases vectors, items (tombstones too) and changes, and the number of live items."""
         with self._environment.read() as transaction:
-            return {name: int(transaction.stat(self._database(name))["entries"]) for name in ("vectors", "items", "changes")}
+            rows = {name: int(transaction.stat(self._database(name))["entries"]) for name in ("vectors", "items", "changes")}
+            return {**rows, "live": metadata.read_live(transaction, self._database("meta"))}
 
     def get_item(self, item_id: str) -> ItemRecord | None:
         """An item's row, tombstones included; None where there never was one, or where it is damaged."""

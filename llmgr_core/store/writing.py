@@ -189,6 +189,7 @@ class StoreWriter(EmbeddingStore):
     def _write(self, transaction: Any, operations: Sequence[Put | Delete]) -> list[Written]:
         newest = self._newest(transaction)
         encoders = metadata.read_encoders(transaction, self._database("meta"))
+        live = metadata.read_live(transaction, self._database("meta"))
         written = []
         for operation in operations:
             if isinstance(operation, Put):
@@ -196,7 +197,10 @@ class StoreWriter(EmbeddingStore):
             else:
                 result = self._delete(transaction, operation, newest + 1)
             newest += result.changed
+            live += (not result.existed) if isinstance(operation, Put) else -int(result.existed)
             written.append(result)
+        if any(result.changed for result in written):
+            metadata.write_live(transaction, self._database("meta"), live)
         return written
 
     def _put(self, transaction: Any, put: Put, sequence: int, encoders: dict[bytes, Encoder]) -> Written:

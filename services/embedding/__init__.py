@@ -1,0 +1,1 @@
+"""The embedding server: item text in, vectors into the store."""

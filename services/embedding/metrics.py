@@ -1,0 +1,32 @@
+"""What the embedding server counts beside its calls."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.server.observation import LATENCY_BUCKETS
+
+
+class EmbeddingMetrics:
+    """Prometheus metrics; one set per registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        name = "llmgr_embedding"
+        self.unchanged = Counter(f"{name}_unchanged_items", "Items sent again without a change", registry=registry)
+        self.known_texts = Counter(f"{name}_known_texts", "Changed items whose text had a vector", registry=registry)
+        self.new_texts = Counter(f"{name}_new_texts", "Items whose text went to the language model", registry=registry)
+        self.forward_texts = Counter(f"{name}_forward_texts", "Texts the language model has read", registry=registry)
+        self.forward_seconds = Histogram(
+            f"{name}_forward_seconds", "Time of one round of the model", buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.model_faults = Counter(f"{name}_model_faults", "Texts without a usable vector", registry=registry)
+        self.queued = Gauge(f"{name}_queued_texts", "Texts waiting for the language model", registry=registry)
+        self.refused = Counter(f"{name}_refused_texts", "Texts refused because too many were waiting", registry=registry)
+        self.dropped = Counter(f"{name}_dropped_texts", "Waiting texts nobody wanted any more", registry=registry)
+        self.commits = Counter(f"{name}_committed_items", "Items written durably", registry=registry)
+        self.failed_commits = Counter(f"{name}_failed_commits", "Items that could not be written", registry=registry)
+        self.commit_seconds = Histogram(
+            f"{name}_commit_seconds", "Time of one durable write", buckets=LATENCY_BUCKETS, registry=registry
+        )
+        self.sequence = Gauge(f"{name}_sequence", "Newest change of the store", registry=registry)
+        self.damaged = Gauge(f"{name}_damaged_records", "Damaged records met in the store", registry=registry)

@@ -1,0 +1,155 @@
+"""Starting and stopping the embedding server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from llmgr_core.settings import Settings
+from llmgr_core.store import EmbeddingStore, Encoder, StoreError, StoreWriter
+from services.embedding.encoder import ServedEncoder
+from services.embedding.service import FULL_NAME, EmbeddingService
+from services.server.binding import bind, require_free_port, server_options
+from services.server.observation import CallObserver, MetricsPage
+from services.server.registration import AsyncHealth, add_service
+from services.server.stopping import stop_signal
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a started server can be reached.
+
+    Attributes:
+        host, port: of the gRPC server.
+        metrics_port: of the Prometheus page; None without one.
+    """
+
+    host: str
+    port: int
+    metrics_port: int | None
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class EmbeddingServer:
+    """A running server; make it with ``start``.
+
+    Attributes:
+        listening: where it can be reached.
+    """
+
+    listening: Listening
+    _server: grpc.aio.Server
+    _service: EmbeddingService
+    _health: AsyncHealth
+    _store: StoreWriter
+    _page: MetricsPage | None
+    _settings: Settings
+
+    async def stop(self) -> None:
+        """Say NOT_SERVING, take no new calls, let those in flight finish, close the store."""
+        await self._health.set_serving(False)
+        await asyncio.sleep(self._settings.serve.not_serving_s)
+        self._service.stop_watchers()
+        await self._server.stop(self._settings.serve.drain_s)
+        await self._service.close()
+        self._store.close()
+        if self._page is not None:
+            self._page.close()
+
+
+async def start(encoder: ServedEncoder, store_path: Path, settings: Settings) -> EmbeddingServer:
+    """Start an embedding server on the running event loop; it serves when this returns.
+
+    Args:
+        encoder: cleaner and language model.
+        store_path: the store it writes; made where there is none.
+        settings: sections [serve] and [embed].
+
+    Raises:
+        LlmgrError: port in use, not loopback, store locked, damaged or of another encoder.
+    """
+    # Threads of the channel would answer "address in use" only after the store was opened.
+    require_free_port(settings.serve.host, settings.serve.embedding_port)
+    store = open_store(store_path, encoder)
+    page: MetricsPage | None = None
+    try:
+        observer = CallObserver("embedding", CollectorRegistry())
+        if settings.embed.metrics_port >= 0:
+            page = MetricsPage(observer.registry, settings.embed.metrics_port)
+        server = grpc.aio.server(options=server_options(settings.serve.max_request_bytes))
+        port = bind(server, settings.serve.host, settings.serve.embedding_port)
+        service = EmbeddingService(encoder, store, settings, observer)
+        health = AsyncHealth(server, FULL_NAME)
+        add_service(server, FULL_NAME, service.methods())
+        await server.start()
+        listening = Listening(settings.serve.host, port, page.port if page else None)
+        store.announce(listening.address)
+        await health.set_serving(True)
+        return EmbeddingServer(listening, server, service, health, store, page, settings)
+    except BaseException:
+        if page is not None:
+            page.close()
+        store.close()
+        raise
+
+
+def open_store(path: Path, encoder: ServedEncoder) -> StoreWriter:
+    """Open a store for an encoder's vectors.
+
+    Raises:
+        StoreError: it serves another encoder's, or another process writes to it.
+    """
+    store = EmbeddingStore.open(path, writer=True)
+    try:
+        active = store.active_fingerprint()
+        if active not in (None, encoder.fingerprint):
+            names = {one.fingerprint: one.description for one in store.encoders()}
+            raise StoreError(
+                f"{path} serves vectors of encoder {active[:12]} ({names.get(active) or 'no description'}), "
+                f"not of {encoder.fingerprint[:12]} ({encoder.name})",
+                "run `llmgr embed` with this encoder first: it embeds the catalogue and makes the encoder the active one",
+            )
+        store.activate(Encoder(encoder.fingerprint, encoder.dimensions, encoder.name))
+        return store
+    except BaseException:
+        store.close()
+        raise
+
+
+def run(
+    encoder: ServedEncoder,
+    store_path: Path,
+    settings: Settings,
+    on_ready: Callable[[Listening], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        encoder, store_path, settings: see ``start``.
+        on_ready: called once the server serves.
+
+    Raises:
+        LlmgrError: see ``start``.
+    """
+    asyncio.run(_serve(encoder, store_path, settings, on_ready))
+
+
+async def _serve(
+    encoder: ServedEncoder, store_path: Path, settings: Settings, on_ready: Callable[[Listening], None] | None
+) -> None:
+    server = await start(encoder, store_path, settings)
+    if on_ready is not None:
+        on_ready(server.listening)
+    try:
+        await stop_signal()
+    finally:
+        await server.stop()
