@@ -29,11 +29,13 @@ def catalogue_cross_entropy(
         table: float [V, d], one row an item.
         target: int64 [B], item to predict, in 0..V-1.
         scale: inverse temperature; a 0-d tensor may ask for its gradient.
-        cosine: divide z_b and t_v by their norms first (norms below 1e-12 count as 1e-12).
+        cosine: divide z_b and t_v by their norms first; a vector of norm below 1e-12 counts as zero and gets no
+            gradient.
         reduction: ``mean`` (NaN for an empty batch), ``sum`` or ``none``.
 
     Returns:
-        float, 0-d, or [B] with ``none``. First derivatives with respect to z, table and scale; same result on every run.
+        float32 (float64 for float64 inputs), 0-d, or [B] with ``none``. First derivatives with respect to z, table and
+        scale; same result on every run.
 
     Raises:
         ValueError: shapes do not fit, an unknown reduction, or a target outside the catalogue.
