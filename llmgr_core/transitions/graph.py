@@ -137,11 +137,11 @@ class TransitionGraph:
         if len(neighbours) == 1:
             return neighbours[0], weights[0]
         flat = np.concatenate(neighbours)
+        if not len(flat):
+            return flat, np.zeros(0, dtype=np.float32)
         order = np.argsort(flat)
         ordered = flat[order]
         first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        if not len(first):
-            return flat, np.zeros(0, dtype=np.float32)
         return ordered[first], np.add.reduceat(np.concatenate(weights)[order], first)
 
     def save(self, directory: Path) -> None:
