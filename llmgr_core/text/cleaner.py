@@ -1,0 +1,128 @@
+"""The text cleaner: from an item as its owner describes it to the text that a language model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llmgr_core.artefacts.manifest import hash_value
+from llmgr_core.data.item import Item
+from llmgr_core.errors import ArtefactError
+from llmgr_core.settings.text import TextSettings
+from llmgr_core.text.characters import repair
+from llmgr_core.text.fields import item_parts, join_sentences
+from llmgr_core.text.phrases import PLACEHOLDERS, is_phrase, phrases_in
+from llmgr_core.text.repetition import RepeatCounter
+from llmgr_core.text.sentences import count_tokens, fit_budget, sentence_hash, sentence_key, split_sentences
+
+# Raised whenever the same item would be cleaned to another text: vectors of the old text are then not taken for new ones.
+RULES_VERSION = 1
+# A budgeted token is 8 letters at most: this leaves room for sentences that are dropped.
+CHARACTERS_PER_TOKEN = 64
+# Cleaning is repeated until nothing changes; real text needs two passes, what needs more than this is noise.
+MOST_PASSES = 12
+# A shorter sentence repeats by chance ("Easy to use.").
+SHORTEST_REPEAT = 16
+
+
+class TextCleaner:
+    """Cleans item text; see ``docs/text.md`` for the rules.
+
+    Cleaning is deterministic and idempotent: an item with a cleaned text as its title, and nothing else, is cleaned to that very
+    text.
+
+    Args:
+        settings: section [text].
+        repeated: hashes of sentences that repeat across the catalogue, as ``fit`` finds them.
+    """
+
+    def __init__(self, settings: TextSettings | None = None, repeated: Iterable[int] = ()) -> None:
+        self.settings = settings or TextSettings()
+        self.repeated = frozenset(repeated)
+        self._limit = CHARACTERS_PER_TOKEN * self.settings.max_tokens
+
+    def fit(self, items: Iterable[Item]) -> TextCleaner:
+        """A cleaner with the same settings that also drops what repeats across these items.
+
+        Only sentences of descriptions count, each once an item; memory is bounded whatever the size of the catalogue.
+        """
+        counter, number = RepeatCounter(), 0
+        for item in items:
+            number += 1
+            if item.description:
+                description = item_parts(item, self._limit, 0)[2]
+                keys = {key for one in split_sentences(description) if len(key := sentence_key(one)) >= SHORTEST_REPEAT}
+                counter.add(sentence_hash(key) for key in keys)
+        threshold = max(self.settings.repeated_items, int(-(-number * self.settings.repeated_share // 1)))
+        return TextCleaner(self.settings, counter.at_least(threshold))
+
+    def clean(self, item: Item) -> str | None:
+        """The text of an item in one line, structured fields first, or None where nothing readable remains.
+
+        For example ``"Brand: OPI. Category: Beauty > Makeup > Nails. Nail Lacquer, Red. Dries fast."``
+        """
+        facts, title, description = item_parts(item, self._limit, self.settings.attributes)
+        text = join_sentences([part for part in (*facts, title, description) if part])
+        for _ in range(MOST_PASSES):
+            settled = self._settle(repair(text, self._limit))
+            if settled == text:
+                return text or None
+            text = settled
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what text comes out, JSON-able."""
+        return {
+            "rules": RULES_VERSION,
+            "settings": self.settings.model_dump(),
+            "repeated": [f"{value:016x}" for value in sorted(self.repeated)],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> TextCleaner:
+        """The cleaner that ``state()`` described.
+
+        Raises:
+            ArtefactError: a state of other rules, or one that is not a state.
+        """
+        if state.get("rules") != RULES_VERSION:
+            raise ArtefactError(
+                f"text cleaner with rules {state.get('rules')!r}; this program has rules {RULES_VERSION}",
+                "prepare the data again with this version of llmgr",
+            )
+        try:
+            settings = TextSettings.model_validate(state["settings"])
+            repeated = [int(value, 16) for value in state["repeated"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(f"not the state of a text cleaner: {error}", "prepare the data again") from None
+        return cls(settings, repeated)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the state."""
+        return hash_value(self.state())
+
+    def _settle(self, text: str) -> str:
+        """Drop sentences that say nothing or say it again, and cut to the budget."""
+        sentences = split_sentences(text)
+        entries = phrases_in(text.lower()) if self.settings.drop_phrases else []
+        kept: list[str] = []
+        seen: set[str] = set()
+        spare = None
+        for sentence in sentences:
+            key = sentence_key(sentence)
+            if not key or key in seen:
+                continue
+            seen.add(key)
+            long_enough = len(key) >= SHORTEST_REPEAT and self.repeated
+            if (entries and is_phrase(sentence, entries)) or (long_enough and sentence_hash(key) in self.repeated):
+                spare = spare or sentence
+                continue
+            kept.append(sentence)
+        if not kept and spare:
+            kept.append(spare)  # an item whose only text is such a sentence keeps it
+        if len(kept) == 1 and sentence_key(kept[0]) in PLACEHOLDERS:
+            return ""
+        if len(text) > self.settings.max_tokens and sum(map(count_tokens, kept)) > self.settings.max_tokens:
+            kept = fit_budget(kept, self.settings.max_tokens)
+        return " ".join(kept)
