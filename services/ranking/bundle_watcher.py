@@ -20,7 +20,7 @@ log = structlog.get_logger(service="ranking")
 Signature = tuple[tuple[int, int] | None, tuple[int, int] | None]
 
 
-def signature_of(bundle_path: Path, store_path: Path | None) -> Signature:
+def signature_of(bundle_path: Path, store_path: Path) -> Signature:
     """What changes when another bundle or another store takes the place of this one; ask before opening them."""
     bundle: tuple[int, int] | None
     try:
@@ -28,7 +28,7 @@ def signature_of(bundle_path: Path, store_path: Path | None) -> Signature:
         bundle = (status.st_ino, status.st_mtime_ns)
     except OSError:
         bundle = None
-    return bundle, None if store_path is None else store_identity(store_path)
+    return bundle, store_identity(store_path)
 
 
 class BundleWatcher(threading.Thread):
@@ -39,7 +39,7 @@ class BundleWatcher(threading.Thread):
 
     Args:
         current: what answers.
-        bundle_path, store_path: where to look; no store for a bundle that ranks by ids alone.
+        bundle_path, store_path: where to look.
         served: signature_of both, asked before they were opened.
         poll_seconds: how often to look.
         metrics: counts loads.
@@ -49,7 +49,7 @@ class BundleWatcher(threading.Thread):
         self,
         current: CurrentRanker,
         bundle_path: Path,
-        store_path: Path | None,
+        store_path: Path,
         *,
         served: Signature,
         poll_seconds: float,
@@ -80,7 +80,7 @@ class BundleWatcher(threading.Thread):
         """Serve what stands there now if it is not what is served; returns whether it was exchanged."""
         signature = signature_of(self._bundle_path, self._store_path)
         # None: between two renames, or taken away; what is served stays.
-        if signature == self._served or signature[0] is None or (self._store_path is not None and signature[1] is None):
+        if signature == self._served or signature[0] is None or (signature[1] is None and self._served[1] is not None):
             return False
         if signature == self._refused and time.monotonic() < self._retry_at:
             return False

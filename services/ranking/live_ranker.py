@@ -38,18 +38,19 @@ class LiveRanker:
         self.runtime = _runtime(bundle, store)
 
     @classmethod
-    def open(cls, bundle_path: Path, store_path: Path | None) -> LiveRanker:
+    def open(cls, bundle_path: Path, store_path: Path) -> LiveRanker:
         """Load and verify a bundle, build the rows of all items, catch up with the store and warm up.
 
         Args:
-            store_path: directory of the embedding store; None only for a bundle that ranks by ids alone.
+            store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
 
         Raises:
             ArtefactError: the bundle is missing, damaged, of another version, or the store holds another model's vectors.
             StoreError: the store is missing or cannot be read.
         """
         bundle = Bundle.open(bundle_path, verify=True)
-        store = None if store_path is None else EmbeddingStore.open(store_path)
+        without_store = bundle.fingerprint is None and store_identity(store_path) is None
+        store = None if without_store else EmbeddingStore.open(store_path)
         try:
             if store is not None:
                 _require_same_encoder(bundle, store)

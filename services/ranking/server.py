@@ -38,7 +38,7 @@ class RankingServer:
 
     Args:
         bundle_path: directory of the bundle.
-        store_path: directory of the embedding store; None only for a bundle that ranks by ids alone.
+        store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
         settings: addresses and limits.
         share_port: let other processes listen on the same port (SO_REUSEPORT).
 
@@ -46,9 +46,7 @@ class RankingServer:
         LlmgrError: the port is in use, the bundle or the store cannot be served; the message says why.
     """
 
-    def __init__(
-        self, bundle_path: Path, store_path: Path | None, settings: ServeSettings, *, share_port: bool = False
-    ) -> None:
+    def __init__(self, bundle_path: Path, store_path: Path, settings: ServeSettings, *, share_port: bool = False) -> None:
         if not share_port:
             # Before the bundle is loaded: who mistyped a port need not wait for that.
             require_free_port(settings.host, settings.ranking_port)

@@ -1,0 +1,96 @@
+"""``llmgr serve``: the two servers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.settings import Settings
+
+# One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
+# take more than they give. Only a library that is not loaded yet reads these.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@click.group("serve")
+def command() -> None:
+    """Start a server: `ranking` answers RankSession, `embedding` takes new items."""
+
+
+def _port_options(service: str) -> Any:
+    def declare(function: Any) -> Any:
+        options = (
+            click.option("--store", type=click.Path(path_type=Path), help="Embedding store; by default the run's own."),
+            click.option("--host", help="Interface to listen on; only loopback is served in plain text."),
+            click.option("--port", type=click.IntRange(0, 65535), help=f"Port of the {service} service; 0 takes a free one."),
+            click.option("--metrics-port", type=click.IntRange(-1, 65535), help="Prometheus page on loopback; -1 has none."),
+            click.option(
+                "--ready-file",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Written, with the address, once the server answers.",
+            ),
+        )
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return declare
+
+
+@step_command("ranking")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle to serve; by default the run's own.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the port.")
+@_port_options("ranking")
+def ranking(
+    step: Step,
+    *,
+    bundle: Path | None,
+    workers: int | None,
+    store: Path | None,
+    host: str | None,
+    port: int | None,
+    metrics_port: int | None,
+    ready_file: Path | None,
+) -> None:
+    """Serve RankSession from a bundle and the store beside it, until SIGTERM.
+
+    Prints one JSON line with the address once it answers. Follows the store's change log, and takes over a new bundle that
+    appears at the same place, without a restart.
+    """
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, "1")
+    from services.ranking.process import serve_ranking
+
+    given = {"host": host, "ranking_port": port, "metrics_port": metrics_port, "workers": workers}
+    settings = _overridden(step.settings, "serve", given)
+    serve_ranking(
+        bundle or step.run.bundle,
+        store or step.run.store,
+        settings.serve,
+        lambda facts: announce({"service": "ranking", **facts}, ready_file),
+    )
+
+
+command.add_command(ranking)
+
+
+def announce(facts: dict[str, Any], ready_file: Path | None) -> None:
+    """Tell on standard output, and in a file where asked, that a server answers and where."""
+    line = json.dumps({"event": "serving", **facts})
+    print(line, flush=True)
+    if ready_file is not None:
+        # Whoever waits for the file must never read half of it.
+        partial = ready_file.with_name(ready_file.name + ".partial")
+        partial.write_text(line + "\n", encoding="utf-8")
+        partial.replace(ready_file)
+
+
+def _overridden(settings: Settings, section: str, given: dict[str, Any]) -> Settings:
+    values = settings.model_dump()
+    values[section] |= {key: value for key, value in given.items() if value is not None}
+    return Settings.model_validate(values)

@@ -1,0 +1,72 @@
+"""The ranking service as a program: one process, or several under one that looks after them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmgr_core.settings.serve import ServeSettings
+from services.server.observation import configure_logs
+from services.server.stopping import wait_for_stop_signal
+
+
+def serve_ranking(
+    bundle_path: Path, store_path: Path, settings: ServeSettings, on_ready: Callable[[dict[str, Any]], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        bundle_path: directory of the bundle.
+        store_path: directory of the embedding store.
+        settings: addresses, limits, number of workers.
+        on_ready: given address, process ids, metrics ports and bundle version once every worker answers.
+
+    Raises:
+        LlmgrError: port in use, bundle or store that cannot be served.
+    """
+    configure_logs()
+    if settings.workers > 1:
+        _serve_by_workers(bundle_path, store_path, settings, on_ready)
+    else:
+        _serve_here(bundle_path, store_path, settings, on_ready)
+
+
+def _serve_here(
+    bundle_path: Path, store_path: Path, settings: ServeSettings, on_ready: Callable[[dict[str, Any]], None]
+) -> None:
+    from services.ranking.server import RankingServer
+
+    with RankingServer(bundle_path, store_path, settings) as server:
+        on_ready(
+            {
+                "address": server.address,
+                "metrics_ports": [] if server.metrics_port is None else [server.metrics_port],
+                "pids": [os.getpid()],
+                "model_version": server.current.ranker.version,
+            }
+        )
+        wait_for_stop_signal()
+
+
+def _serve_by_workers(
+    bundle_path: Path, store_path: Path, settings: ServeSettings, on_ready: Callable[[dict[str, Any]], None]
+) -> None:
+    from services.ranking.workers import Workers
+
+    workers = Workers(bundle_path, store_path, settings)
+    facts = workers.start()
+    try:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        on_ready(
+            {
+                "address": f"{host}:{workers.port}",
+                "metrics_ports": [one["metrics_port"] for one in facts if one["metrics_port"] is not None],
+                "pids": [one["pid"] for one in facts],
+                "model_version": facts[0]["model_version"],
+            }
+        )
+        wait_for_stop_signal()
+    finally:
+        workers.stop()

@@ -1,0 +1,140 @@
+"""Several ranking processes on one port, and the process that looks after them.
+
+Each worker holds its own rows, so a crash of one costs a second of a share of the traffic and nothing else. The kernel spreads
+connections, not calls, over the workers; `max_connection_age_s` and several client connections even that out.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from llmgr_core.errors import LlmgrError
+from llmgr_core.settings.serve import ServeSettings
+from services.server.binding import require_free_port
+from services.server.observation import configure_logs
+from services.server.stopping import wait_for_stop_signal
+
+SECONDS_BEFORE_RESTART = 1.0
+LONGEST_START_SECONDS = 600.0
+
+log = structlog.get_logger(service="ranking")
+# Never fork: a process that has used gRPC or LMDB leaves its child with broken copies of both.
+spawn = multiprocessing.get_context("spawn")
+
+
+class Workers:
+    """Starts ``settings.workers`` ranking processes on one port and restarts those that die; a context manager.
+
+    Args:
+        bundle_path, store_path, settings: as RankingServer takes them.
+
+    Raises:
+        LlmgrError: a worker cannot start; the message is the worker's own.
+    """
+
+    def __init__(self, bundle_path: Path, store_path: Path, settings: ServeSettings) -> None:
+        require_free_port(settings.host, settings.ranking_port)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        # Held but never listened on: it keeps the port ours, also where it was chosen just now and while all workers are down.
+        self._reservation = socket.socket(family, socket.SOCK_STREAM)
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reservation.bind((settings.host, settings.ranking_port))
+        self.port: int = self._reservation.getsockname()[1]
+        self._paths = (bundle_path, store_path)
+        self._settings = settings.model_copy(update={"ranking_port": self.port})
+        self._processes: dict[int, Any] = {}
+        self._pipes: dict[int, Connection[Any, Any]] = {}
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def start(self) -> list[dict[str, Any]]:
+        """Start all workers; returns what each says of itself once all serve."""
+        try:
+            starting = [self._launch(number) for number in range(self._settings.workers)]
+            facts = [_ready(pipe) for pipe in starting]
+        except BaseException:
+            self.stop()
+            raise
+        self._keeper.start()
+        return facts
+
+    def stop(self) -> None:
+        """Ask every worker to drain and wait for it."""
+        self._stopping.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for process in self._processes.values():
+            if process.is_alive():
+                process.terminate()
+        longest = self._settings.drain_s + self._settings.not_serving_s + 5.0
+        for process in self._processes.values():
+            process.join(longest)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._reservation.close()
+
+    def _launch(self, number: int) -> Connection[Any, Any]:
+        ours, theirs = spawn.Pipe(duplex=False)
+        metrics = self._settings.metrics_port
+        settings = self._settings.model_copy(update={"metrics_port": metrics + number if metrics > 0 else metrics})
+        process = spawn.Process(target=run_worker, args=(*self._paths, settings, theirs), name=f"ranking-{number}")
+        process.start()
+        theirs.close()
+        # Kept open: a restarted worker reports too, and must not find a broken pipe.
+        self._processes[number], self._pipes[number] = process, ours
+        return ours
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            sentinels = {process.sentinel: number for number, process in self._processes.items()}
+            for sentinel in wait(list(sentinels), timeout=SECONDS_BEFORE_RESTART):
+                number = sentinels[sentinel]
+                self._processes[number].join()
+                log.error("worker_died", worker=number, exit_code=self._processes[number].exitcode)
+                if self._stopping.wait(SECONDS_BEFORE_RESTART):
+                    return
+                self._launch(number)
+
+
+def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, pipe: Connection[Any, Any]) -> None:
+    """Serve in a process of its own until SIGTERM, or until the process that started it is gone."""
+    configure_logs()
+    from services.ranking.server import RankingServer
+
+    try:
+        server = RankingServer(bundle_path, store_path, settings, share_port=True)
+    except LlmgrError as error:
+        pipe.send({"error": error.args[0], "hint": error.hint})
+        raise SystemExit(2) from None
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    with server:
+        pipe.send({"pid": os.getpid(), "metrics_port": server.metrics_port, "model_version": server.current.ranker.version})
+        pipe.close()
+        wait_for_stop_signal()
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _ready(pipe: Connection[Any, Any]) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = pipe.recv() if pipe.poll(LONGEST_START_SECONDS) else {"error": "a worker did not start in time"}
+    except EOFError:
+        facts = {"error": "a worker ended before it served; its log says why"}
+    if "error" in facts:
+        raise LlmgrError(facts["error"], facts.get("hint"))
+    return facts
