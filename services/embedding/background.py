@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llmgr_core.settings import Settings
-from services.embedding.encoder import ServedEncoder
+from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.server import Listening, start
 
 Result = TypeVar("Result")
 
 
 @contextmanager
-def serve_in_background(encoder: ServedEncoder, store_path: Path, settings: Settings) -> Iterator[Listening]:
+def serve_in_background(encoder: ItemEncoder, store_path: Path, settings: Settings) -> Iterator[Listening]:
     """Serve while the block runs, then drain.
 
     Raises:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from llmgr_core.data.item import Item
 from llmgr_core.store import Delete, EmbeddedText, Put, StoreWriter, Written, fingerprint_key, text_hash
+from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import encode_item
 from services.embedding.commit_queue import CommitQueue
-from services.embedding.encoder import ServedEncoder
 from services.embedding.keyed_locks import KeyedLocks
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
@@ -46,7 +46,7 @@ class Inserter:
     """Inserts and deletes items; one call at a time for one id, in the order in which they came."""
 
     def __init__(
-        self, encoder: ServedEncoder, store: StoreWriter, texts: TextQueue, commits: CommitQueue, metrics: EmbeddingMetrics
+        self, encoder: ItemEncoder, store: StoreWriter, texts: TextQueue, commits: CommitQueue, metrics: EmbeddingMetrics
     ) -> None:
         self._encoder, self._store, self._texts, self._commits, self._metrics = encoder, store, texts, commits, metrics
         self._encoder_key = fingerprint_key(encoder.fingerprint)

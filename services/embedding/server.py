@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings import Settings
 from llmgr_core.store import EmbeddingStore, Encoder, StoreError, StoreWriter
-from services.embedding.encoder import ServedEncoder
+from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.service import FULL_NAME, EmbeddingService
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
@@ -66,7 +66,7 @@ class EmbeddingServer:
             self._page.close()
 
 
-async def start(encoder: ServedEncoder, store_path: Path, settings: Settings) -> EmbeddingServer:
+async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> EmbeddingServer:
     """Start an embedding server on the running event loop; it serves when this returns.
 
     Args:
@@ -102,7 +102,7 @@ async def start(encoder: ServedEncoder, store_path: Path, settings: Settings) ->
         raise
 
 
-def open_store(path: Path, encoder: ServedEncoder) -> StoreWriter:
+def open_store(path: Path, encoder: ItemEncoder) -> StoreWriter:
     """Open a store for an encoder's vectors.
 
     Raises:
@@ -126,7 +126,7 @@ def open_store(path: Path, encoder: ServedEncoder) -> StoreWriter:
 
 
 def run(
-    encoder: ServedEncoder,
+    encoder: ItemEncoder,
     store_path: Path,
     settings: Settings,
     on_ready: Callable[[Listening], None] | None = None,
@@ -144,7 +144,7 @@ def run(
 
 
 async def _serve(
-    encoder: ServedEncoder, store_path: Path, settings: Settings, on_ready: Callable[[Listening], None] | None
+    encoder: ItemEncoder, store_path: Path, settings: Settings, on_ready: Callable[[Listening], None] | None
 ) -> None:
     server = await start(encoder, store_path, settings)
     if on_ready is not None:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from llmgr_core import __version__
 from llmgr_core.settings import Settings
 from llmgr_core.store import Operation, StoreWriter, fingerprint_key
+from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item
 from services.contract import embedding_service_pb2 as messages
 from services.contract import item_pb2, timing_pb2, vector_pb2
 from services.embedding.commit_queue import CommitQueue
-from services.embedding.encoder import ServedEncoder
 from services.embedding.insertion import Inserter, Insertion
 from services.embedding.item_stream import answer_stream
 from services.embedding.metrics import EmbeddingMetrics
@@ -43,7 +43,7 @@ class EmbeddingService:
         observer: logs and counts the calls.
     """
 
-    def __init__(self, encoder: ServedEncoder, store: StoreWriter, settings: Settings, observer: CallObserver) -> None:
+    def __init__(self, encoder: ItemEncoder, store: StoreWriter, settings: Settings, observer: CallObserver) -> None:
         self._encoder, self._store, self._settings, self._observer = encoder, store, settings, observer
         self.metrics = EmbeddingMetrics(observer.registry)
         self._texts = TextQueue(encoder, settings.embed.max_queued_texts, self.metrics)

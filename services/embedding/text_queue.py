@@ -6,7 +6,6 @@ Everything here runs on the event loop but the forward itself, which has a threa
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,10 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from llmgr_core.store.errors import VectorError
-from llmgr_core.store.records import half_precision
-from services.embedding.encoder import ServedEncoder
+from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.metrics import EmbeddingMetrics
 from services.server.errors import RequestError, overloaded
 
-log = logging.getLogger(__name__)
 RECENT_VECTORS = 4096
 # Pieces of common tokenizers are about four bytes of English; fewer bytes a token estimates too many tokens, which is harmless.
 BYTES_PER_TOKEN = 3
@@ -66,7 +62,7 @@ class TextQueue:
         metrics: where forwards are counted.
     """
 
-    def __init__(self, encoder: ServedEncoder, max_queued: int, metrics: EmbeddingMetrics) -> None:
+    def __init__(self, encoder: ItemEncoder, max_queued: int, metrics: EmbeddingMetrics) -> None:
         self._encoder = encoder
         self._max_queued = max_queued
         self._metrics = metrics
@@ -143,7 +139,7 @@ class TextQueue:
                 self._arrived.clear()
                 continue
             started = time.perf_counter_ns()
-            results = await loop.run_in_executor(self._thread, self._forward, [flight.text for flight in batch])
+            results = await loop.run_in_executor(self._thread, self._encoder.encode, [flight.text for flight in batch])
             spent = time.perf_counter_ns() - started
             self._seconds_per_text += 0.2 * (spent / 1e9 / len(batch) - self._seconds_per_text)
             self._metrics.forward_seconds.observe(spent / 1e9)
@@ -176,25 +172,6 @@ class TextQueue:
         if len(self._recent) > RECENT_VECTORS:
             self._recent.popitem(last=False)
         flight.outcome.set_result(Encoded(result, queue_ns, model_ns))
-
-    def _forward(self, texts: list[str]) -> list[npt.NDArray[np.float16] | None]:
-        """On the model's thread: a vector for each text, or None where the model gives nothing that can be stored."""
-        try:
-            rows = self._encoder.model.embed_texts(texts)
-            return [self._storable(row) for row in rows]
-        except Exception:
-            if len(texts) == 1:
-                log.exception("the language model failed on a text of %d characters", len(texts[0]))
-                return [None]
-            # One bad text must not take the others down with it.
-            return [self._forward([text])[0] for text in texts]
-
-    def _storable(self, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float16] | None:
-        try:
-            return half_precision(row)
-        except VectorError as error:
-            log.error("the language model gave a vector that cannot be stored: %s", error)
-            return None
 
 
 def _model_fault() -> RequestError:

@@ -1,0 +1,135 @@
+"""``llmgr embed``: the text vectors of the catalogue."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import LlmgrError
+
+if TYPE_CHECKING:
+    from llmgr_core.data.dataset import Dataset
+    from llmgr_core.data.item import Item
+    from llmgr_core.store import StoreWriter
+    from llmgr_core.store.item_encoder import ItemEncoder
+
+
+@step_command("embed")
+@click.option("--untuned", is_flag=True, help="Use the base model as it came, beside the tuned one (frozen-text control).")
+@click.option("--store", "store_path", type=click.Path(path_type=Path), help="Embedding store; by default the run's own.")
+@click.option("--server", metavar="HOST:PORT", help="Insert through this embedding server instead of writing the store.")
+def command(step: Step, *, untuned: bool, store_path: Path | None, server: str | None) -> None:
+    """Give every item its text vector in the store, with the tuned language model.
+
+    Reads RUN/dataset and RUN/tuned, writes RUN/store. Texts that have a vector are skipped, so that a run that was cut off goes
+    on where it stood. Items that were edited or deleted in the store since stay as they are, unless --force is given. While an
+    embedding server holds the store, items go through it.
+    """
+    from llmgr_core.artefacts import open_artefact
+    from llmgr_core.data.dataset import Dataset
+    from llmgr_core.store import EmbeddingStore, StoreLockedError
+    from services.embedding.loading import encoder_from_run
+
+    dataset = Dataset.open(open_artefact(step.run.dataset, "dataset"))
+    path = store_path or step.run.store
+    writer: StoreWriter | None = None
+    if server is None:
+        try:
+            # Before the language model is loaded: a store in use is a reason not to.
+            writer = EmbeddingStore.open(path, writer=True)
+        except StoreLockedError as locked:
+            if locked.address is None:
+                raise
+            server = locked.address
+    try:
+        if step.settings.threads:
+            import torch
+
+            torch.set_num_threads(step.settings.threads)
+        encoder = encoder_from_run(step.run, step.settings.engine, untuned=untuned)
+        if writer is not None:
+            facts = _embed_into_store(step, dataset, writer, encoder, untuned=untuned)
+        else:
+            assert server is not None
+            facts = _embed_through_server(step, dataset, path, encoder, server)
+    finally:
+        if writer is not None:
+            writer.close()
+    click.echo(json.dumps({"store": str(path), "fingerprint": encoder.fingerprint, "engine": encoder.name, **facts}))
+
+
+def _embed_into_store(
+    step: Step, dataset: Dataset, store: StoreWriter, encoder: ItemEncoder, *, untuned: bool
+) -> dict[str, Any]:
+    from llmgr_core.store import Encoder
+    from llmgr_core.store.catalogue import CatalogueEmbedding
+
+    embedding = CatalogueEmbedding(encoder, store, step.settings.embed.commit_texts, step.reporter, overwrite=step.force)
+    report = embedding.run(_items_with_texts(dataset), dataset.num_items)
+    # The control's vectors stand beside the tuned ones and are served only where there are no others.
+    if not untuned or store.active_fingerprint() is None:
+        store.activate(Encoder(encoder.fingerprint, encoder.dimensions, encoder.name))
+    seconds = max(report.seconds, 1e-9)
+    return {**asdict(report), "texts_per_s": round(report.embedded / seconds, 1), "sequence": store.sequence()}
+
+
+def _embed_through_server(step: Step, dataset: Dataset, store_path: Path, encoder: ItemEncoder, server: str) -> dict[str, Any]:
+    from llmgr_core.store import EmbeddingStore
+    from services.client import EmbeddingClient, RejectedItem
+
+    started = time.monotonic()
+    items, cached, rejected, without_text, sequence = 0, 0, [], 0, 0
+    with EmbeddingClient(server) as client:
+        info = client.info()
+        if info.model_version != encoder.fingerprint:
+            raise LlmgrError(
+                f"the embedding server at {server} serves encoder {info.model_version[:12]} ({info.engine}), "
+                f"this run's is {encoder.fingerprint[:12]} ({encoder.name})",
+                "stop that server, run `llmgr embed`, then start the server with the new bundle",
+            )
+        known = set()
+        if not step.force and store_path.is_dir():
+            with EmbeddingStore.open(store_path) as store:
+                if store.epoch == info.store_epoch:
+                    known = {one for one in dataset.item_ids if store.get_item(one) is not None}
+        with_text = [item for item, text in _items_with_texts(dataset) if text is not None and item.item_id not in known]
+        without_text = sum(text is None for text in dataset.texts)
+        with step.reporter.bar("embed", len(with_text)) as advance:
+            for outcome in client.embed_many(with_text):
+                if isinstance(outcome, RejectedItem):
+                    rejected.append(outcome)
+                else:
+                    items, cached, sequence = items + 1, cached + outcome.cached, max(sequence, outcome.sequence)
+                advance(1, items_per_s=(items + len(rejected)) / max(time.monotonic() - started, 1e-9))
+    if rejected:
+        first = rejected[0]
+        raise LlmgrError(
+            f"the server refused {len(rejected)} items, the first {first.item_id!r}: {first.code} {first.message}",
+            "the other items are stored; run the command again to go on",
+        )
+    return {
+        "server": server,
+        "items": dataset.num_items,
+        "unchanged": len(known),
+        "embedded": items - cached,
+        "shared": cached,
+        "without_text": without_text,
+        "seconds": time.monotonic() - started,
+        "sequence": sequence,
+    }
+
+
+def _items_with_texts(dataset: Dataset) -> Iterator[tuple[Item, str | None]]:
+    from llmgr_core.data.text_pass import read_items
+
+    texts = iter(dataset.texts)
+    for items in read_items(dataset.artefact.file("items.parquet")):
+        for item in items:
+            yield item, next(texts)
