@@ -76,7 +76,55 @@ def ranking(
     )
 
 
+@step_command("embedding")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Take engine and text cleaner from this bundle; by default from the run's tuned model, else from its bundle.",
+)
+@_port_options("embedding")
+def embedding(
+    step: Step,
+    *,
+    bundle: Path | None,
+    store: Path | None,
+    host: str | None,
+    port: int | None,
+    metrics_port: int | None,
+    ready_file: Path | None,
+) -> None:
+    """Serve EmbedItem: clean and embed item texts, store the vectors durably, until SIGTERM.
+
+    Prints one JSON line with the address once it answers. It is the one writer of its store.
+    """
+    from services.embedding.loading import encoder_from_bundle, encoder_from_run
+    from services.embedding.server import Listening, run
+    from services.server.observation import configure_logs
+
+    settings = _overridden(step.settings, "serve", {"host": host, "embedding_port": port})
+    settings = _overridden(settings, "embed", {"metrics_port": metrics_port})
+    configure_logs()
+    if bundle is None and not step.run.tuned.is_dir() and step.run.bundle.is_dir():
+        bundle = step.run.bundle
+    if bundle is not None:
+        encoder = encoder_from_bundle(bundle, settings.engine)
+    else:
+        encoder = encoder_from_run(step.run, settings.engine)
+
+    def on_ready(listening: Listening) -> None:
+        facts = {
+            "address": listening.address,
+            "metrics_ports": [] if listening.metrics_port is None else [listening.metrics_port],
+            "pids": [os.getpid()],
+            "model_version": encoder.fingerprint,
+        }
+        announce({"service": "embedding", **facts}, ready_file)
+
+    run(encoder, store or step.run.store, settings, on_ready)
+
+
 command.add_command(ranking)
+command.add_command(embedding)
 
 
 def announce(facts: dict[str, Any], ready_file: Path | None) -> None:
