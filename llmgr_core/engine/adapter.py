@@ -67,9 +67,17 @@ def add_adapter(model: LanguageModel, rank: int, alpha: int, dropout: float, tar
     model.transformer = get_peft_model(model.transformer, config)
 
 
-def save_adapter(model: LanguageModel, directory: Path) -> None:
-    """Write adapter_model.safetensors and adapter_config.json, which PEFT and this project load again."""
+def save_adapter(model: LanguageModel, directory: Path, base_model: str) -> None:
+    """Write adapter_model.safetensors and adapter_config.json, which PEFT and this project load again.
+
+    Args:
+        base_model: name of the base model for the configuration file, which would otherwise hold a path of this machine.
+    """
     transformer: Any = model.transformer
     transformer.save_pretrained(str(directory), safe_serialization=True)
     # PEFT also writes a model card with nothing but placeholders.
     (directory / "README.md").unlink(missing_ok=True)
+    path = directory / ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_model
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -25,18 +25,21 @@ BRIDGE_NAME = "bridge.safetensors"
 _BRIDGE, _ENCODER, _ITEM_TABLE, _TEXT_ROWS = "bridge.", "encoder.", "item_table", "text_rows"
 
 
-def save_tuned(directory: Path, model: HybridModel, engine: SemanticEngine) -> dict[str, object]:
+def save_tuned(directory: Path, model: HybridModel, engine: SemanticEngine, settings: EngineSettings) -> dict[str, object]:
     """Write adapter/, engine.json and bridge.safetensors (W_p, readout, heads, text rows, what thawed of the backbone).
 
     PEFT's own file holds adapter layers only; whatever else was trained would be lost without a word.
+
+    Args:
+        settings: section [engine] as the user wrote it; the engine's own may name the device of one process.
 
     Returns:
         Facts for the manifest.
     """
     (directory / ADAPTER_DIRECTORY).mkdir(parents=True, exist_ok=True)
-    save_adapter(model.language_model, directory / ADAPTER_DIRECTORY)
+    save_adapter(model.language_model, directory / ADAPTER_DIRECTORY, settings.model)
     adapter_hash = hash_file(directory / ADAPTER_DIRECTORY / ADAPTER_WEIGHTS)
-    EngineReference(engine.settings, engine.base_hash, adapter_hash, engine.hidden_size).write(directory)
+    EngineReference(settings, engine.base_hash, adapter_hash, engine.hidden_size).write(directory)
     tensors = {_BRIDGE + name: tensor for name, tensor in model.bridge.state_dict().items()}
     if model.settings.thaw != "frozen":
         tensors |= {_ENCODER + name: tensor for name, tensor in model.backbone.encoder.state_dict().items()}
@@ -45,7 +48,7 @@ def save_tuned(directory: Path, model: HybridModel, engine: SemanticEngine) -> d
     if model.settings.text_rows:
         tensors[_TEXT_ROWS] = model.text_rows
     details: dict[str, object] = {
-        "base_model": engine.settings.model,
+        "base_model": settings.model,
         "base_hash": engine.base_hash,
         "adapter_hash": adapter_hash,
         "hidden_size": engine.hidden_size,

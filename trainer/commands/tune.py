@@ -1,0 +1,76 @@
+"""``llmgr tune``: two-stage tuning of the language model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmgr_core.artefacts import draft_artefact, open_artefact
+from llmgr_core.artefacts.directory import finished_artefact
+from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.settings import Settings
+
+# Settings that change how a run goes on, not what it arrives at.
+INCIDENTAL = {"checkpoint_steps", "gradient_checkpointing"}
+HOST = {"device", "batch_tokens"}
+
+
+@step_command("tune")
+@click.option(
+    "--deepspeed",
+    "deepspeed_config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Train under DeepSpeed's launcher with this JSON configuration (see configs/deepspeed-zero2.json).",
+)
+@click.option("--processes", type=click.IntRange(1, 1024), help="Processes of --deepspeed; by default one a GPU.")
+def command(step: Step, deepspeed_config: Path | None, processes: int | None) -> None:
+    """Tune the language model in two stages: align text with items, then learn what follows what.
+
+    Reads RUN/dataset and RUN/backbone, writes RUN/tuned: adapter/ (PEFT), bridge.safetensors, engine.json and log.jsonl.
+    """
+    from llmgr_core.data import Dataset
+    from llmgr_core.encoders import Backbone
+
+    path = step.run.tuned
+    inputs = [open_artefact(step.run.dataset, "dataset"), open_artefact(step.run.backbone, "backbone")]
+    settings = shaping_settings(step.settings)
+    if not step.force and (done := finished_artefact(path, "tuned", inputs, settings)):
+        step.reporter.event("up to date", step="tune", path=str(path))
+        click.echo(json.dumps({"tuned": str(path), **done.manifest.metrics}))
+        return
+
+    import torch
+
+    from trainer.tune.two_stages import TwoStageTuning
+
+    if step.settings.threads:
+        torch.set_num_threads(step.settings.threads)
+    with draft_artefact(path, "tuned", inputs, settings) as draft:
+        if deepspeed_config is None:
+            details, metrics = TwoStageTuning(
+                Dataset.open(inputs[0]),
+                Backbone.load(inputs[1]),
+                step.settings,
+                directory=draft.path,
+                checkpoints=draft.checkpoints,
+                reporter=step.reporter,
+            ).run()
+        else:
+            from trainer.tune.launch import tune_with_deepspeed
+
+            details, metrics = tune_with_deepspeed(step, draft, deepspeed_config, processes)
+        draft.details.update(details)
+        draft.metrics.update(metrics)
+    click.echo(json.dumps({"tuned": str(path), **metrics}))
+
+
+def shaping_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that determine the tuned model."""
+    return {
+        "seed": settings.seed,
+        "engine": settings.engine.model_dump(exclude=HOST),
+        "tune": settings.tune.model_dump(exclude=INCIDENTAL),
+    }

@@ -1,0 +1,92 @@
+"""Figures printed before and after a stage, so that a user sees whether it did anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from llmgr_core.data import Dataset
+from llmgr_core.encoders import Backbone
+from llmgr_core.engine.hybrid_model import HybridModel
+from llmgr_core.engine.prompt_batches import PromptBatches
+from llmgr_core.evaluation import BackboneScorer, Scorer, evaluate, summarise
+from llmgr_core.sessions import Examples
+from trainer.tune.candidates import HardCandidates
+from trainer.tune.teacher import Teacher
+
+SHOWN_EXAMPLES = 500
+METRIC = "NDCG@20"
+
+
+class TextNeighbours:
+    """Ranks items by the cosine of their text vector with that of the last click: what text knows without any ranker.
+
+    Args:
+        vectors: float32 [V, D], zero rows for items without text.
+        fitted_on: bool [V], items whose mean is taken off; common parts of all vectors say nothing.
+    """
+
+    name = "text neighbours"
+
+    def __init__(self, vectors: npt.NDArray[np.float32], fitted_on: npt.NDArray[np.bool_]) -> None:
+        rows = torch.from_numpy(vectors)
+        has_text = rows.abs().amax(dim=1, keepdim=True) > 0
+        centred = (rows - rows[torch.from_numpy(fitted_on)].mean(dim=0)) * has_text
+        self._directions = torch.nn.functional.normalize(centred, dim=1)
+
+    def scores(self, examples: Examples) -> Tensor:
+        last = torch.from_numpy(examples.items[examples.ends - 1].astype(np.int64))
+        return self._directions[last] @ self._directions.T
+
+
+def text_neighbour_quality(vectors: npt.NDArray[np.float32], dataset: Dataset) -> float:
+    """Validation NDCG@20 of TextNeighbours, seen items masked; on at most 2,000 examples, evenly spread."""
+    fitted_on = (dataset.train_counts > 0) & (np.abs(vectors).max(axis=1) > 0)
+    return _quality(TextNeighbours(vectors, fitted_on), evenly_spread(dataset.validation, 2000))
+
+
+def teacher_quality(model: HybridModel, batches: PromptBatches, batch_tokens: int, validation: Examples) -> float:
+    """Validation NDCG@20 of the model with the language model in the loop, seen items masked; at most 500 examples."""
+    model.eval()
+    return _quality(Teacher(model, batches, batch_tokens), evenly_spread(validation, SHOWN_EXAMPLES))
+
+
+def backbone_quality(backbone: Backbone, validation: Examples) -> float:
+    """The same of the backbone as it stands, on the same examples."""
+    training = backbone.training
+    quality = _quality(BackboneScorer(backbone.eval()), evenly_spread(validation, SHOWN_EXAMPLES))
+    backbone.train(training)
+    return quality
+
+
+def candidate_accuracy(
+    model: HybridModel, batches: PromptBatches, hard: HardCandidates, items: npt.NDArray[np.int64], seed: int
+) -> float:
+    """Share of items for which the auxiliary prompt's answer is right; candidates as in training, the same at each call."""
+    if not len(items):
+        return float("nan")
+    model.eval()
+    rng = np.random.default_rng([seed, 3])
+    correct = 0
+    with torch.inference_mode():
+        for start in range(0, len(items), 32):
+            part = items[start : start + 32]
+            batch = batches.auxiliary(part, hard.draw(part, model.settings.candidates, rng))
+            correct += int((model.candidate_logits(batch).argmax(dim=1) == batch.answers).sum())
+    return correct / len(items)
+
+
+def evenly_spread(examples: Examples, limit: int) -> Examples:
+    """At most ``limit`` examples, evenly spread."""
+    if len(examples) <= limit:
+        return examples
+    return examples.select(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))
+
+
+def _quality(scorer: Scorer, examples: Examples) -> float:
+    examples = examples.select(examples.ends > examples.starts)
+    if not len(examples):
+        return float("nan")
+    return summarise(evaluate(scorer, examples).masked)[METRIC]

@@ -1,0 +1,108 @@
+"""The steps of one stage."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llmgr_core.errors import LlmgrError
+from llmgr_core.progress import Reporter
+from llmgr_core.settings.tune import TuneSettings
+from trainer.pretrain.log import TrainingLog
+from trainer.tune.optimization import Optimization
+from trainer.tune.schedule import batch_order, rate_factor, step_seed
+
+Places = npt.NDArray[np.int64]
+BuildBatch = Callable[[Places, np.random.Generator], Any]
+SMOOTHING = 0.95
+
+
+def steps_of(lengths: Places, epochs: int, settings: TuneSettings, seed: int, stage: int) -> list[Places]:
+    """The examples of every step of a stage, in order."""
+    steps = []
+    for epoch in range(epochs):
+        steps += batch_order(lengths, settings.batch_size, seed, stage, epoch)
+    return steps
+
+
+def train_stage(
+    stage: int,
+    steps: list[Places],
+    build: BuildBatch,
+    optimization: Optimization,
+    *,
+    settings: TuneSettings,
+    seed: int,
+    first_step: int,
+    log: TrainingLog | None,
+    checkpoint: Callable[[int], None],
+    reporter: Reporter,
+) -> None:
+    """Run the steps from ``first_step`` on.
+
+    Args:
+        build: makes a batch of these examples; what it draws comes from the generator it is given.
+        log: None on all processes but the first.
+        checkpoint: called with the number of steps done, every ``settings.checkpoint_steps``, on every process.
+
+    Raises:
+        LlmgrError: the loss is NaN or infinite.
+    """
+    mean_loss, tokens, started = math.nan, 0, time.perf_counter()
+    with reporter.bar(f"stage {stage}", len(steps)) as advance:
+        if first_step:
+            advance(first_step)
+        for step in range(first_step, len(steps)):
+            chosen = steps[step]
+            if len(chosen) < optimization.world * settings.accumulate and optimization.world > 1:
+                advance()
+                continue
+            torch.manual_seed(step_seed(seed, stage, step, optimization.rank))
+            used: list[int] = []
+            parts = _parts(
+                chosen, build, np.random.default_rng([seed, stage, step]), optimization, settings=settings, used=used
+            )
+            factor = rate_factor(step, len(steps), settings.warmup_share)
+            result = optimization.step(parts, factor)
+            loss = float(result.loss)
+            if not math.isfinite(loss):
+                raise LlmgrError(
+                    f"stage {stage}, step {step}: the loss is {loss}", "lower tune.learning_rate or tune.bridge_learning_rate"
+                )
+            mean_loss = loss if math.isnan(mean_loss) else SMOOTHING * mean_loss + (1 - SMOOTHING) * loss
+            tokens += sum(used) * optimization.world
+            if log is not None:
+                figures = {"loss": loss, "prompt_loss": float(result.prompt_loss), "item_loss": float(result.item_loss)}
+                if stage == 1:
+                    figures["correct"] = float(result.correct)
+                rounded = {key: round(value, 6) for key, value in figures.items()}
+                log.write(stage=stage, step=step, rate=round(factor, 6), **rounded)
+            if (step + 1) % settings.checkpoint_steps == 0 and step + 1 < len(steps):
+                checkpoint(step + 1)
+            advance(1, loss=round(mean_loss, 4), tokens_per_second=round(tokens / (time.perf_counter() - started)))
+
+
+def _parts(
+    chosen: Places,
+    build: BuildBatch,
+    rng: np.random.Generator,
+    optimization: Optimization,
+    *,
+    settings: TuneSettings,
+    used: list[int],
+) -> Iterator[tuple[float, Any]]:
+    """This process's share of a batch, in ``accumulate`` parts, each with its share of the batch's mean."""
+    mine = chosen[optimization.rank :: optimization.world]
+    # One generator for all processes would give each the same draws for other items; the rank keeps them apart.
+    own = np.random.default_rng([int(rng.integers(2**31)), optimization.rank])
+    for part in np.array_split(mine, settings.accumulate):
+        if len(part):
+            batch = build(part, own)
+            used.append(batch.tokens)
+            yield len(part) / len(chosen), batch

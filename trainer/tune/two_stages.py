@@ -1,0 +1,224 @@
+"""The tuning recipe, top to bottom: align text with items first, learn behaviour second (paper, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llmgr_core.data import Dataset
+from llmgr_core.encoders import Backbone
+from llmgr_core.engine import SemanticEngine
+from llmgr_core.engine.adapter import add_adapter
+from llmgr_core.engine.bridge import Bridge
+from llmgr_core.engine.bridge_start import start_projection, whitening
+from llmgr_core.engine.hybrid_model import HybridModel
+from llmgr_core.engine.prompt_batches import PromptBatches
+from llmgr_core.engine.tuned_model import save_tuned
+from llmgr_core.errors import InputError
+from llmgr_core.progress import Reporter
+from llmgr_core.sessions import Examples
+from llmgr_core.settings import Settings
+from trainer.pretrain.log import TrainingLog
+from trainer.tune.candidates import HardCandidates
+from trainer.tune.catalogue_vectors import catalogue_vectors
+from trainer.tune.checkpoint import Position, read_checkpoint, write_checkpoint
+from trainer.tune.cost import report_cost
+from trainer.tune.measures import backbone_quality, candidate_accuracy, teacher_quality, text_neighbour_quality
+from trainer.tune.optimization import choose_trainable
+from trainer.tune.processes import Processes
+from trainer.tune.training_loop import steps_of, train_stage
+
+MIN_ITEMS = 20
+
+
+class TwoStageTuning:
+    """Stage 1 on items, stage 2 on session prefixes; resumes from its last checkpoint.
+
+    Args:
+        dataset, backbone: what to tune on; the backbone's weights are changed as ``tune.thaw`` says.
+        settings: all sections; [engine], [tune] and the seed are used.
+        directory: where adapter, bridge and log go.
+        checkpoints: where checkpoints and the catalogue's vectors are kept until the end.
+        reporter: where to report.
+        processes: who else takes part.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        backbone: Backbone,
+        settings: Settings,
+        *,
+        directory: Path,
+        checkpoints: Path,
+        reporter: Reporter,
+        processes: Processes | None = None,
+    ) -> None:
+        self.dataset, self.settings, self.tune = dataset, settings, settings.tune
+        self.directory, self.checkpoints, self.reporter = directory, checkpoints, reporter
+        self.processes = processes or Processes()
+        torch.manual_seed(settings.seed)
+        self.engine = SemanticEngine.load(self.processes.place(settings.engine))
+        model = self.engine.language_model
+        tune = settings.tune
+        add_adapter(model, tune.lora_rank, tune.lora_alpha, tune.lora_dropout, tune.lora_targets)
+        if tune.gradient_checkpointing:
+            # Re-entrant checkpointing would ask the input vectors themselves for a gradient.
+            model.transformer.gradient_checkpointing_enable({"use_reentrant": False})
+        bridge = Bridge(self.engine.hidden_size, backbone.settings.dimension, tune)
+        self.known = dataset.train_counts > 0
+        self.model = HybridModel(self.engine, backbone, bridge, tune, known=torch.from_numpy(self.known))
+        self.batches = PromptBatches(self.engine, dataset.texts, dataset.titles, tune, backbone.settings.max_clicks)
+        self.items = np.array([v for v in np.flatnonzero(self.known) if self.batches.has_text(int(v))], dtype=np.int64)
+        if len(self.items) < max(MIN_ITEMS, tune.candidates):
+            raise InputError(
+                f"{len(self.items)} items have both text and clicks in training: too few to tune a language model on",
+                "check `llmgr prepare`'s fit report; the ID-only ranker needs no text",
+            )
+        self.measured: dict[str, Any] = {}
+        self.log: TrainingLog | None = None
+
+    def run(self) -> tuple[dict[str, object], dict[str, Any]]:
+        """Tune; returns details and metrics for the manifest."""
+        found = read_checkpoint(self.checkpoints)
+        position, tensors = found if found else (Position(1, 0, 0, {}), {})
+        self.measured = dict(position.measured)
+        if self.processes.first:
+            self.log = TrainingLog(self.directory, position.log_bytes)
+        if found:
+            self.reporter.event("resumed", stage=position.stage, step=position.step)
+        untuned = self._vectors("untuned")
+        self._start_bridge(untuned)
+        trainable = sum(parameter.numel() for parameter in choose_trainable(self.model, 2).values())
+        base = sum(parameter.numel() for parameter in self.engine.language_model.parameters())
+        self.reporter.event("parameters", trained=trainable, language_model=base)
+        if position.stage == 1:
+            self._stage_1(position.step, tensors, untuned)
+            position, tensors = Position(2, 0, 0, {}), {}
+        elif position.step == 0:
+            self._load_weights(tensors)
+        self._stage_2(position.step, tensors)
+        details: dict[str, object] = {}
+        if self.processes.first:
+            details = save_tuned(self.directory, self.model, self.engine, self.settings.engine)
+        if self.log is not None:
+            self.log.flush()
+            self.log.close()
+        return {**details, "trainable_parameters": trainable}, self.measured
+
+    def _stage_1(self, first_step: int, tensors: Mapping[str, torch.Tensor], untuned: npt.NDArray[np.float32]) -> None:
+        rng = np.random.default_rng([self.settings.seed, 1])
+        shuffled = rng.permutation(self.items)
+        held = min(self.tune.heldout_items, len(shuffled) // 10)
+        heldout, learned = shuffled[:held], shuffled[held:]
+        if self.tune.stage1_examples:
+            learned = learned[: self.tune.stage1_examples]
+        pool = np.flatnonzero(self.known)
+        hard = HardCandidates(pool, self.dataset.brand_codes, self.dataset.category_codes, untuned[pool])
+
+        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
+            items = learned[places]
+            return self.batches.auxiliary(items, hard.draw(items, self.tune.candidates, draw))
+
+        steps = steps_of(self.batches.item_lengths(learned), self.tune.stage1_epochs, self.tune, self.settings.seed, 1)
+
+        def accuracy() -> float:
+            return candidate_accuracy(self.model, self.batches, hard, heldout, self.settings.seed)
+
+        if first_step == 0:
+            self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
+            self._measure("stage1_accuracy_before", accuracy())
+        self._train(1, steps, build, first_step, tensors)
+        self._measure("stage1_accuracy_after", accuracy())
+        if self.tune.text_rows:
+            tuned = self._vectors("stage-1")
+            self._measure("text_neighbours_ndcg20_after", text_neighbour_quality(tuned, self.dataset))
+        weights = {f"weight.{name}": value for name, value in choose_trainable(self.model, 2).items()}
+        self._checkpoint(2, 0, weights)
+
+    def _stage_2(self, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        if self.tune.text_rows:
+            self._start_text_rows(self._vectors("stage-1"))
+        examples = Examples.every_prefix(self.dataset.train)
+        if self.tune.stage2_examples and len(examples) > self.tune.stage2_examples:
+            rng = np.random.default_rng([self.settings.seed, 2])
+            examples = examples.select(np.sort(rng.permutation(len(examples))[: self.tune.stage2_examples]))
+        with_texts = self.tune.following_weight > 0
+
+        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
+            return self.batches.main(examples.select(places), with_texts)
+
+        steps = steps_of(self.batches.main_lengths(examples), self.tune.stage2_epochs, self.tune, self.settings.seed, 2)
+        if first_step == 0:
+            self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
+        self._train(2, steps, build, first_step, tensors)
+        quality = teacher_quality(self.model, self.batches, self.engine.settings.batch_tokens, self.dataset.validation)
+        self._measure("teacher_ndcg20", quality)
+
+    def _train(self, stage: int, steps: list[Any], build: Any, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        parameters = choose_trainable(self.model, stage)
+        if self.processes.alone:
+            cost = report_cost(self.model, stage, steps[first_step:], build, self.reporter)
+            self.measured[f"stage{stage}_cost"] = self.measured.get(f"stage{stage}_cost", cost)
+        optimization = self.processes.optimization(self.model, parameters, self.tune)
+        if first_step:
+            optimization.load_state(tensors, first_step)
+        train_stage(
+            stage,
+            steps,
+            build,
+            optimization,
+            settings=self.tune,
+            seed=self.settings.seed,
+            first_step=first_step,
+            log=self.log,
+            checkpoint=lambda step: self._checkpoint(stage, step, optimization.state()),
+            reporter=self.reporter,
+        )
+
+    def _vectors(self, name: str) -> npt.NDArray[np.float32]:
+        """The catalogue's vectors under the model as it stands, or as it stood then; computed by the first process."""
+        cache = self.checkpoints / f"{name}-vectors.npy"
+        if self.processes.first:
+            catalogue_vectors(self.engine, self.dataset.texts, cache, self.reporter, f"embed catalogue, {name}")
+        self.processes.barrier()
+        return catalogue_vectors(self.engine, self.dataset.texts, cache, self.reporter, f"embed catalogue, {name}")
+
+    def _start_bridge(self, untuned: npt.NDArray[np.float32]) -> None:
+        model, items = self.model, torch.from_numpy(self.items)
+        token_vectors = self.engine.language_model.transformer.get_input_embeddings().weight
+        token_norm = float(token_vectors.detach().float().norm(dim=1).mean())
+        ids = model.backbone.item_table.detach().cpu()[items]
+        start_projection(model.bridge, torch.from_numpy(untuned)[items], ids, token_norm)
+
+    def _start_text_rows(self, vectors: npt.NDArray[np.float32]) -> None:
+        """t_v: whitened text vectors of unit length; the text head starts as the same map."""
+        bridge = self.model.bridge
+        assert bridge.text_head is not None
+        texts = torch.from_numpy(vectors)
+        mean, weights = whitening(texts[torch.from_numpy(self.items)], self.tune.text_rows)
+        bridge.text_head.weight.data.zero_()
+        bridge.text_head.weight.data[: len(weights)].copy_(weights)
+        rows = torch.nn.functional.normalize((texts - mean) @ bridge.text_head.weight.data.cpu().T, dim=1)
+        has_text = texts.abs().amax(dim=1, keepdim=True) > 0
+        self.model.text_rows.copy_(rows * has_text)
+
+    def _checkpoint(self, stage: int, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        # Under ZeRO every process must take part in gathering the tensors; only one writes them.
+        if self.processes.first and self.log is not None:
+            write_checkpoint(self.checkpoints, Position(stage, step, self.log.flush(), self.measured), tensors)
+        self.processes.barrier()
+
+    def _load_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        for name, parameter in self.model.named_parameters():
+            if f"weight.{name}" in tensors:
+                parameter.data.copy_(tensors[f"weight.{name}"])
+
+    def _measure(self, name: str, value: float) -> None:
+        self.measured[name] = round(value, 4)
+        self.reporter.event(name, value=self.measured[name])
