@@ -25,7 +25,9 @@ BRIDGE_NAME = "bridge.safetensors"
 
 
 class EngineReference(BaseModel):
-    """Which language model makes the text vectors of this bundle; the model itself stays where it is.
+    """Contents of ``engine.json``: which language model makes the text vectors of this bundle.
+
+    The model itself stays where it is. ``SemanticEngine.from_directory`` reads the same file, beside the same adapter/.
 
     Attributes:
         settings: [engine] settings: model name, pooling, number format, token limit.
@@ -33,7 +35,7 @@ class EngineReference(BaseModel):
         adapter_hash: SHA-256 of the adapter's weights, "" without one.
         fingerprint: encoder fingerprint; vectors under another one do not fit this bundle.
         prompt_version: version of the item text prompt.
-        dimension: D, numbers in a text vector.
+        hidden_size: D, numbers in a text vector.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +45,7 @@ class EngineReference(BaseModel):
     adapter_hash: str
     fingerprint: str
     prompt_version: str
-    dimension: int
+    hidden_size: int
 
 
 @dataclass(frozen=True)

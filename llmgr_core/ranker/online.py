@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from llmgr_core.encoders.backbone import Backbone
 from llmgr_core.encoders.build import build_encoder
 from llmgr_core.encoders.logits import ItemLogits
 from llmgr_core.graphs import SessionBatch
@@ -53,6 +54,13 @@ class OnlineRanker(nn.Module):
     def num_items(self) -> int:
         """V."""
         return self.id_table.shape[0]
+
+    def start_from(self, backbone: Backbone) -> None:
+        """Take over ID vectors, encoder and logit scale of a pre-trained backbone with the same shape."""
+        with torch.no_grad():
+            self.id_table.copy_(backbone.item_table)
+        self.encoder.load_state_dict(backbone.encoder.state_dict())
+        self.logits.load_state_dict(backbone.logits.state_dict())
 
     def encode(self, rows: Tensor, batch: SessionBatch) -> Tensor:
         """z'_s of every session, float [B, d], from rows c_v, float [V, d]."""

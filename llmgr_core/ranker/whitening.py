@@ -50,7 +50,7 @@ class Whitening:
         centre = unit.mean(axis=0)
         covariance = (unit - centre).T @ (unit - centre) / len(unit)
         ascending, directions = np.linalg.eigh(covariance)
-        variances: npt.NDArray[np.float64] = np.maximum(ascending[::-1], 1e-12).astype(np.float64)
+        variances = np.maximum(ascending[::-1], 1e-12)
         kept = min(rank, int((variances > SMALLEST_SHARE * variances[0]).sum()))
         variances = variances[:kept]
         basis = directions[:, ::-1][:, :kept] * variances ** (-strength / 2)
@@ -59,7 +59,9 @@ class Whitening:
 
     def apply(self, vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """u_v of text vectors, [n, D] -> float32 [n, r]."""
-        whitened: npt.NDArray[np.float32] = (unit_length(vectors) - self.centre) @ self.basis
+        centred = unit_length(vectors)
+        centred -= self.centre
+        whitened: npt.NDArray[np.float32] = np.matmul(centred, self.basis, dtype=np.float32)
         return whitened
 
 

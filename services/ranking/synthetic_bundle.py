@@ -61,7 +61,7 @@ class SyntheticBundle:
             adapter_hash="",
             fingerprint=self.fingerprint,
             prompt_version="",
-            dimension=self.text_dimension,
+            hidden_size=self.text_dimension,
         )
 
     def _ranker(self) -> StoredRanker:

@@ -1,0 +1,144 @@
+"""``llmgr distil``: the online ranker."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
+from llmgr_core.artefacts.directory import finished_artefact
+from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import ArtefactError, SettingsError
+from llmgr_core.settings import Settings
+
+if TYPE_CHECKING:
+    from llmgr_core.ranker.stored import Variant
+
+VARIANTS = ("fused", "id-only", "frozen-text")
+# Settings that change how a run goes on, not what it arrives at.
+INCIDENTAL = {"checkpoint_minutes", "device"}
+
+
+@step_command("distil")
+@click.option(
+    "--variant",
+    type=click.Choice(VARIANTS),
+    default="fused",
+    show_default=True,
+    help="fused: IDs and tuned text; id-only: no text (the control); frozen-text: text of the untuned model (the control).",
+)
+def command(step: Step, *, variant: str) -> None:
+    """Train the online ranker that needs no language model, fit its transition weight and its temperature.
+
+    Reads RUN/dataset, RUN/backbone, RUN/store and, for the variant "fused", RUN/tuned. Writes RUN/ranker (or
+    RUN/ranker-id-only, RUN/ranker-frozen-text).
+    """
+    kind = cast("Variant", variant)
+    path = step.run.ranker(variant)
+    inputs = _inputs(step, variant)
+    settings = shaping_settings(step.settings, variant)
+    if not step.force and (done := finished_artefact(path, "ranker", inputs, settings)):
+        step.reporter.event("up to date", step="distil", path=str(path))
+        click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(done.manifest.metrics)}))
+        return
+
+    import torch
+
+    from llmgr_core.data import Dataset
+    from llmgr_core.encoders import Backbone
+    from llmgr_core.transitions import TransitionGraph
+    from trainer.distil import Distillation
+    from trainer.distil.finishing import finish_ranker
+    from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, spread, tutoring
+
+    if step.settings.threads:
+        torch.set_num_threads(step.settings.threads)
+    distil = step.settings.distil
+    dataset = Dataset.open(inputs[0])
+    with draft_artefact(path, "ranker", inputs, settings) as draft:
+        text, lessons = None, None
+        if variant != "id-only":
+            tuned = inputs[2] if variant == "fused" else None
+            fingerprint = encoder_fingerprint(step.settings, dataset, tuned)
+            text = read_text_vectors(step.run.store, dataset, fingerprint)
+            if tuned is not None and distil.teacher:
+                cache = step.run.root / "cache" / "teacher"
+                lessons, figures = tutoring(
+                    step.settings, dataset, tuned=tuned, backbone=inputs[1], text=text, cache=cache, reporter=step.reporter
+                )
+                draft.metrics.update(teacher=figures)
+        backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
+        validation = spread(dataset.validation, distil.validation_examples)
+        outcome = Distillation(
+            dataset.train,
+            validation,
+            dataset.num_items,
+            encoder=backbone.settings if backbone else distil.encoder,
+            settings=distil,
+            text=text,
+            tutoring=lessons,
+            backbone=backbone,
+            seed=step.settings.seed,
+            directory=draft.path,
+            checkpoints=draft.checkpoints,
+            reporter=step.reporter,
+        ).run()
+        step.reporter.event("fitting transition weight and temperature", examples=len(validation))
+        ranker, fitted = finish_ranker(
+            outcome.student,
+            kind,
+            text,
+            graph=TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned(),
+            popularity=dataset.popularity,
+            validation=validation,
+            heldout=dataset.heldout_validation,
+            include_seen=dataset.include_seen,
+            heldout_loss=distil.heldout_loss,
+        )
+        ranker.write(draft.path)
+        parameters = sum(parameter.numel() for parameter in outcome.student.parameters())
+        draft.details.update(variant=variant, num_items=dataset.num_items, parameters=parameters)
+        draft.metrics.update(
+            validation=outcome.validation,
+            best_epoch=outcome.best_epoch,
+            epochs=outcome.epochs,
+            epoch_seconds=outcome.epoch_seconds,
+            examples_per_second=outcome.examples_per_second,
+            **fitted,
+        )
+        metrics = dict(draft.metrics)
+    click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(metrics)}))
+
+
+def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
+    """The settings that determine the ranker."""
+    return {
+        "seed": settings.seed,
+        "variant": variant,
+        "distil": settings.distil.model_dump(exclude=INCIDENTAL),
+        "transitions": settings.transitions.model_dump(),
+        **({"engine": settings.engine.model_dump()} if variant == "frozen-text" else {}),
+    }
+
+
+def _inputs(step: Step, variant: str) -> list[Artefact]:
+    if step.settings.distil.row_pull and step.settings.distil.start != "backbone":
+        raise SettingsError(
+            "distil.row_pull needs rows in the backbone's space, distil.start is 'fresh'", "set distil.start to 'backbone'"
+        )
+    inputs = [open_artefact(step.run.dataset, "dataset"), open_artefact(step.run.backbone, "backbone")]
+    if variant == "fused":
+        try:
+            inputs.append(open_artefact(step.run.tuned, "tuned"))
+        except ArtefactError as error:
+            raise ArtefactError(
+                f"the variant 'fused' learns from the tuned language model: {error.args[0]}",
+                "run `llmgr tune` and `llmgr embed` first, or take --variant id-only or frozen-text",
+            ) from None
+    return inputs
+
+
+def _shown(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: metrics[key] for key in ("validation", "transitions", "calibration") if key in metrics}

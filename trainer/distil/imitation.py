@@ -1,0 +1,79 @@
+"""The part of the loss that comes from the teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmgr_core.encoders.logits import ItemLogits
+from trainer.distil.teacher_rankings import TeacherRankings
+
+SMALLEST_NORM = 1e-6
+
+
+class Imitation:
+    """lambda tau^2 KL(teacher || student) over the teacher's best K items, where the teacher is the better one.
+
+    The gate: only prefixes count for which the teacher ranks the target above the student's present rank of it. An LLM is worse
+    than an ID model on many prefixes (DLLM2Rec, Cui et al., 2024), and nothing is to be learnt from it there.
+
+    Args:
+        rankings: the teacher's.
+        num_examples: number of training prefixes.
+        weight: lambda.
+        temperature: tau.
+    """
+
+    def __init__(
+        self, rankings: TeacherRankings, num_examples: int, weight: float, temperature: float, device: torch.device
+    ) -> None:
+        self.weight, self.temperature = weight, temperature
+        place = torch.full((num_examples,), -1, dtype=torch.int64)
+        place[torch.from_numpy(rankings.examples)] = torch.arange(len(rankings))
+        self._place = place.to(device)
+        self._items = torch.from_numpy(rankings.items).to(device)
+        self._logits = torch.from_numpy(rankings.logits).to(device)
+        self._target_ranks = torch.from_numpy(rankings.target_ranks).to(device)
+
+    def loss(
+        self, logits: ItemLogits, session_vectors: Tensor, rows: Tensor, targets: Tensor, examples: Tensor
+    ) -> tuple[Tensor, int]:
+        """The weighted term, as a mean over the whole batch, and how many prefixes passed the gate.
+
+        Args:
+            logits: the student's.
+            session_vectors: z'_s, float [B, d].
+            rows: c_v, float [V, d].
+            targets: int64 [B].
+            examples: int64 [B], places among the training prefixes.
+        """
+        place = self._place[examples]
+        known = (place >= 0).nonzero()[:, 0]
+        if len(known):
+            known = known[self._teacher_is_better(logits, session_vectors[known], rows, targets[known], place[known])]
+        if not len(known):
+            return session_vectors.new_zeros(()), 0
+        place = place[known]
+        student = _logits_of(logits, session_vectors[known], rows, self._items[place].long())
+        tau = self.temperature
+        divergence = nn.functional.kl_div(
+            (student / tau).log_softmax(dim=1), (self._logits[place].float() / tau).softmax(dim=1), reduction="sum"
+        )
+        return self.weight * tau**2 * divergence / len(examples), len(known)
+
+    @torch.no_grad()
+    def _teacher_is_better(
+        self, logits: ItemLogits, session_vectors: Tensor, rows: Tensor, targets: Tensor, place: Tensor
+    ) -> Tensor:
+        scores: Tensor = logits(session_vectors, rows)
+        ranks = 1 + (scores > scores.gather(1, targets[:, None])).sum(dim=1)
+        return self._target_ranks[place] < ranks
+
+
+def _logits_of(logits: ItemLogits, session_vectors: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """The student's logits of chosen items: [B, d], [V, d], int64 [B, K] -> [B, K]."""
+    chosen = rows.index_select(0, items.flatten()).view(*items.shape, -1)
+    if logits.cosine:
+        session_vectors = nn.functional.normalize(session_vectors, dim=1, eps=SMALLEST_NORM) * logits.scale
+        chosen = nn.functional.normalize(chosen, dim=2, eps=SMALLEST_NORM)
+    return torch.einsum("bd,bkd->bk", session_vectors, chosen)

@@ -1,0 +1,98 @@
+"""What `llmgr distil` reads before it can train: text vectors from the store, and the teacher's rankings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llmgr_core.artefacts import Artefact
+from llmgr_core.data import Dataset
+from llmgr_core.errors import ArtefactError
+from llmgr_core.evaluation import evaluate, summarise
+from llmgr_core.progress import Reporter
+from llmgr_core.sessions import Examples
+from llmgr_core.settings import Settings
+from trainer.distil.recipe import Tutoring
+from trainer.distil.student import TextVectors
+from trainer.distil.teacher_rankings import choose_examples, teacher_rankings
+
+LEAST_COVERAGE = 0.5
+CHECKED_EXAMPLES = 256
+
+
+def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str) -> TextVectors:
+    """Text vectors of the whole catalogue.
+
+    Raises:
+        ArtefactError: the store lacks the vectors of most items that have text.
+        StoreError: no store, or none of this encoder's vectors in it.
+    """
+    from llmgr_core.store import EmbeddingStore
+
+    with EmbeddingStore.open(store) as reader:
+        vectors, present = reader.read_vectors(dataset.item_ids, fingerprint)
+    with_text = np.array([text is not None for text in dataset.texts], dtype=np.bool_)
+    missing = int((with_text & ~present).sum())
+    if missing > (1.0 - LEAST_COVERAGE) * max(int(with_text.sum()), 1):
+        raise ArtefactError(
+            f"{store} lacks vectors of {missing} of {int(with_text.sum())} items under encoder {fingerprint[:12]}",
+            "run `llmgr embed` (with --untuned for the frozen-text control) to its end first",
+        )
+    return TextVectors(vectors, present, fingerprint)
+
+
+def encoder_fingerprint(settings: Settings, dataset: Dataset, tuned: Artefact | None) -> str:
+    """Under which fingerprint the store holds the vectors: of the tuned model, or (None) of the untuned one.
+
+    Raises:
+        ArtefactError: the base model here is another one than the adapter was trained on.
+    """
+    from llmgr_core.engine import SemanticEngine
+    from llmgr_core.text import TextCleaner
+
+    engine = SemanticEngine.load(settings.engine) if tuned is None else SemanticEngine.from_tuned(tuned, settings.engine)
+    return engine.fingerprint(TextCleaner.from_state(dataset.cleaner_state).digest)
+
+
+def spread(examples: Examples, limit: int) -> Examples:
+    """At most ``limit`` examples, evenly spread; all for 0."""
+    if limit == 0 or len(examples) <= limit:
+        return examples
+    return examples.select(np.arange(limit, dtype=np.int64) * len(examples) // limit)
+
+
+def tutoring(
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    tuned: Artefact,
+    backbone: Artefact,
+    text: TextVectors,
+    cache: Path,
+    reporter: Reporter,
+) -> tuple[Tutoring, dict[str, float]]:
+    """Rankings of the tuned LLMGR on a stated share of the training prefixes.
+
+    Returns:
+        What the student learns from, and how good the teacher is there and on validation: the gap is what it memorised.
+    """
+    from trainer.tune.teacher import Teacher
+
+    teacher = Teacher.load(tuned, dataset, backbone)
+    examples = Examples.every_prefix(dataset.train)
+    distil = settings.distil
+    chosen = choose_examples(len(examples), distil.teacher_examples, settings.seed)
+    key = {"tuned": tuned.digest, "dataset": dataset.digest}
+    rankings = teacher_rankings(teacher, examples, chosen, top=distil.teacher_top, cache=cache, key=key, reporter=reporter)
+    figures = {"teacher_examples": float(len(rankings)), "teacher_training_NDCG@20": rankings.ndcg20}
+    validation = dataset.validation
+    if len(validation):
+        ranks = evaluate(teacher, spread(validation, CHECKED_EXAMPLES), batch_size=128).unmasked
+        figures["teacher_validation_NDCG@20"] = summarise(ranks)["NDCG@20"]
+    item_part = None
+    if distil.row_pull:
+        with torch.inference_mode():
+            item_part = teacher.model.bridge.item_part(torch.from_numpy(text.vectors.astype(np.float32))).cpu().clone()
+    return Tutoring(rankings, item_part), figures
