@@ -1,0 +1,71 @@
+"""A small catalogue to serve: a bundle of random weights through the real writer, and a store with vectors of an engine that
+exists only by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llmgr_core.settings.encoder import EncoderSettings
+from llmgr_core.settings.serve import ServeSettings
+from llmgr_core.store import EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter, Written
+from services.ranking.synthetic_bundle import SyntheticBundle
+
+FINGERPRINT = "f" * 64
+OTHER_FINGERPRINT = "0" * 64
+DIMENSION = 16
+ITEMS = 120
+ENCODER = EncoderSettings(dimension=16)
+
+
+def vector_of(seed: int) -> np.ndarray:
+    """A text vector, float32 [DIMENSION], that depends on the seed alone."""
+    return np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+
+
+def put(writer: StoreWriter, item_id: str, seed: int, fingerprint: str = FINGERPRINT) -> Written:
+    """Insert an item whose text vector follows from the seed."""
+    return writer.put(item_id, b"{}", EmbeddedText.of(fingerprint, f"text {seed}", vector_of(seed)))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Where bundle and store stand."""
+
+    bundle: Path
+    store: Path
+
+    @property
+    def item_ids(self) -> list[str]:
+        return [f"item-{index}" for index in range(ITEMS)]
+
+    def writer(self) -> StoreWriter:
+        return EmbeddingStore.open(self.store, writer=True)
+
+    def write_bundle(self, **changes: object) -> None:
+        settings = {"num_items": ITEMS, "text_dimension": DIMENSION, "fingerprint": FINGERPRINT, "encoder": ENCODER}
+        SyntheticBundle(**(settings | changes)).write(self.bundle)  # type: ignore[arg-type]
+
+    def write_store(self, fingerprint: str = FINGERPRINT) -> None:
+        with self.writer() as writer:
+            writer.activate(Encoder(fingerprint, DIMENSION, "no model"))
+            texts = [EmbeddedText.of(fingerprint, f"text {index}", vector_of(index)) for index in range(ITEMS)]
+            writer.write([Put(item_id, b"{}", (text,)) for item_id, text in zip(self.item_ids, texts, strict=True)])
+
+
+def make_catalogue(directory: Path) -> Catalogue:
+    """Bundle and full store below a directory."""
+    catalogue = Catalogue(directory / "bundle", directory / "store")
+    catalogue.write_bundle()
+    catalogue.write_store()
+    return catalogue
+
+
+def free_port_settings(**changes: object) -> ServeSettings:
+    """Free ports, no metrics page, and a bundle that is looked at often."""
+    values = {"ranking_port": 0, "embedding_port": 0, "metrics_port": -1, "bundle_poll_s": 0.05, "drain_s": 2.0}
+    return ServeSettings.model_validate(values | changes)
+
+
