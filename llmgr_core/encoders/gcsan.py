@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,9 @@ class GCSAN(SessionEncoder):
         self.blocks = nn.ModuleList(
             KernelWeights(SessionAttentionWeights.initial(d, FEED_FORWARD_FACTOR * d)) for _ in range(settings.attention_layers)
         )
+        # A normalised row is sqrt(d) long, an ID vector about 1/2: left so, z_s would hardly see the last click for many epochs.
+        with torch.no_grad():
+            self.blocks[-1].feed_forward_norm[0] /= math.sqrt(d)
         self.positions = nn.Parameter(0.02 * torch.randn(settings.max_clicks, d)) if settings.positions else None
 
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:
