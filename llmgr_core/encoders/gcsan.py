@@ -28,12 +28,11 @@ class GCSAN(SessionEncoder):
         super().__init__(settings)
         d = settings.dimension
         self.graph_layer = KernelWeights(GatedGraphWeights.initial(d))
-        self.blocks = nn.ModuleList(
-            KernelWeights(SessionAttentionWeights.initial(d, FEED_FORWARD_FACTOR * d)) for _ in range(settings.attention_layers)
-        )
-        # A normalised row is sqrt(d) long, an ID vector about 1/2: left so, z_s would hardly see the last click for many epochs.
+        initial = [SessionAttentionWeights.initial(d, FEED_FORWARD_FACTOR * d) for _ in range(settings.attention_layers)]
+        # A normalised row is sqrt(d) long, an ID vector about 1/2; unless shortened it would drown the last click in z_s.
         with torch.no_grad():
-            self.blocks[-1].feed_forward_norm[0] /= math.sqrt(d)
+            initial[-1].feed_forward_norm[0].div_(math.sqrt(d))
+        self.blocks = nn.ModuleList(KernelWeights(weights) for weights in initial)
         self.positions = nn.Parameter(0.02 * torch.randn(settings.max_clicks, d)) if settings.positions else None
 
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:
