@@ -202,6 +202,11 @@ def write_array(directory: Path, name: str, array: npt.NDArray[Any]) -> None:
 
 def write_examples(directory: Path, name: str, examples: Examples) -> None:
     """Write one example set; its click array is written once, as ``evaluation_items.npy``."""
-    columns = {"starts": examples.starts, "ends": examples.ends, "targets": examples.targets, "sessions": examples.sessions}
+    columns: dict[str, npt.NDArray[Any]] = {
+        "starts": examples.starts,
+        "ends": examples.ends,
+        "targets": examples.targets,
+        "sessions": examples.sessions,
+    }
     for column, values in columns.items():
         write_array(directory, f"{name}/{column}.npy", values)

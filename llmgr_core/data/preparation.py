@@ -16,7 +16,6 @@ from llmgr_core.data.dataset import EXAMPLE_SETS, write_array, write_examples
 from llmgr_core.data.heldout import draw_heldout_items, hold_out
 from llmgr_core.data.raw_input import RawInput
 from llmgr_core.data.split import Split, given_test, leave_one_out, time_split
-from llmgr_core.data.vocabulary import Vocabulary
 from llmgr_core.errors import InputError
 from llmgr_core.sessions import Examples, Sessions
 from llmgr_core.settings.data import DataSettings
@@ -35,6 +34,23 @@ class Selection:
 
     rows: npt.NDArray[np.int64]
     index: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Filtered, numbered and split clicks.
+
+    Attributes:
+        selection: the items.
+        split: training sessions and examples, in item indices.
+        heldout_items: bool [V], items never shown in training.
+        protocol: every choice made on the way, and the counts that came of it.
+    """
+
+    selection: Selection
+    split: Split
+    heldout_items: npt.NDArray[np.bool_]
+    protocol: dict[str, Any]
 
 
 def split_of(settings: DataSettings, has_test: bool) -> str:
@@ -56,11 +72,8 @@ def split_of(settings: DataSettings, has_test: bool) -> str:
     return "given" if has_test else "leave-one-out"
 
 
-def filter_and_split(raw: RawInput, settings: DataSettings, seed: int) -> tuple[Selection, Split, dict[str, Any]]:
+def filter_and_split(raw: RawInput, settings: DataSettings, seed: int) -> Prepared:
     """Filter the clicks, number the items that remain, split, hold items out.
-
-    Returns:
-        The items, the split (with item indices) and the protocol: every choice made on the way.
 
     Raises:
         InputError: nothing is left to train on.
@@ -117,7 +130,7 @@ def filter_and_split(raw: RawInput, settings: DataSettings, seed: int) -> tuple[
         protocol |= {"validation_share": settings.validation_share, "test_share": settings.test_share}
     if split_name == "given":
         protocol |= {"validation_share": settings.validation_share}
-    return selection, split, protocol
+    return Prepared(selection, split, role > 0, protocol)
 
 
 def repeat_share(sessions: Sessions) -> float:
@@ -130,50 +143,18 @@ def repeat_share(sessions: Sessions) -> float:
     return float((pairs[1:] == pairs[:-1]).sum()) / followers
 
 
-def write_split(directory: Path, split: Split, protocol: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """Write sessions, examples and counts; returns int64 [V], the training clicks of each item."""
-    counts = split.train.click_counts(protocol["num_items"]).astype(np.int64)
+def write_split(directory: Path, prepared: Prepared) -> None:
+    """Write sessions, examples, counts and the protocol."""
+    split, protocol = prepared.split, prepared.protocol
     write_array(directory, "train/items.npy", split.train.items.astype(np.int32, copy=False))
     write_array(directory, "train/offsets.npy", split.train.offsets)
     write_array(directory, "train/sessions.npy", split.train_sessions.astype(np.int64, copy=False))
     write_array(directory, "evaluation_items.npy", split.evaluation_items.astype(np.int32, copy=False))
     for name in EXAMPLE_SETS:
         write_examples(directory, name, getattr(split, name))
-    write_array(directory, "train_counts.npy", counts)
+    write_array(directory, "train_counts.npy", split.train.click_counts(protocol["num_items"]).astype(np.int64))
+    write_array(directory, "heldout_items.npy", prepared.heldout_items)
     (directory / "protocol.json").write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")
-    return counts
-
-
-def write_items(directory: Path, raw: RawInput, selection: Selection, rows_per_group: int = 8192) -> None:
-    """Write the records of the chosen items and their brand and category codes, a few thousand rows at a time."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    brands, categories = Vocabulary(), Vocabulary()
-    brand_codes, category_codes = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
-    source = pq.ParquetFile(raw.catalogue)
-    first = 0
-    with pq.ParquetWriter(directory / "items.parquet", source.schema_arrow, compression="zstd") as writer:
-        for batch in source.iter_batches(batch_size=rows_per_group):
-            chosen = pa.array(selection.index[first : first + batch.num_rows] >= 0)
-            first += batch.num_rows
-            table = pa.Table.from_batches([batch]).filter(chosen)
-            if table.num_rows == 0:
-                continue
-            writer.write_table(table)
-            brand_codes.append(brands.encode(table.column("brand").combine_chunks()))
-            path = pc.list_element(_first_paths(table.column("categories").combine_chunks()), 0)
-            category_codes.append(categories.encode(pc.binary_join(path, " > ")))
-    write_array(directory, "brand_codes.npy", np.concatenate(brand_codes))
-    write_array(directory, "category_codes.npy", np.concatenate(category_codes))
-
-
-def _first_paths(categories: Any) -> Any:
-    # list_element refuses an empty list; null stands for "no category" all the same
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.greater(pc.list_value_length(categories), 0), categories, None)
 
 
 def _raw_test(raw: RawInput) -> Examples:

@@ -66,7 +66,7 @@ class Sources:
         if sessions is None:
             raise InputError(
                 f"{directory} holds no sessions.* file",
-                f"it is named {' or '.join(SESSION_NAMES)} with one of the endings {', '.join(FORMATS)}; or name it with --sessions",
+                f"its name is {' or '.join(SESSION_NAMES)}, its ending {' or '.join(FORMATS)}; or name it with --sessions",
             )
         return cls(sessions, items, _find(directory, TEST_NAMES, None))
 
@@ -84,7 +84,7 @@ def file_format(path: Path) -> str:
     ending = {"json": "jsonl", "ndjson": "jsonl", "pq": "parquet"}.get(ending, ending)
     if ending not in FORMATS:
         raise InputError(
-            f"{path} is of no format this program reads", f"name it NAME.{{{','.join(FORMATS)}}}, or that with .gz"
+            f"{path} is of no format this program reads", f"its name ends in {', '.join(FORMATS)}, or .gz after one"
         )
     return ending
 
