@@ -217,8 +217,11 @@ def test_a_change_is_waited_for_only_within_the_deadline(serve_ranking):
 
 
 def test_a_change_that_comes_while_a_request_waits_is_in_its_answer(serve_ranking, catalogue):
-    server = serve_ranking()
-    with catalogue.writer() as writer, RankingClient(server.address) as client, ThreadPoolExecutor(1) as pool:
+    with (
+        catalogue.writer() as writer,
+        RankingClient(serve_ranking().address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
         waiting = pool.submit(client.rank, ["item-1"], candidate_ids=["brand-new"], min_sequence=121)
         time.sleep(0.1)
         put(writer, "brand-new", seed=1000)

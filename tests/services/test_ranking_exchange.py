@@ -1,0 +1,115 @@
+"""A new bundle, or another store, at the same place is taken over without a restart."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+
+import pytest
+from bundle_fixture import ITEMS, OTHER_FINGERPRINT, Catalogue, put
+
+from services.client import RankingClient
+
+
+def wait_until(condition, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
+    server = serve_ranking()
+    old = server.current.ranker.version
+    answers, failures = [], []
+    stop = threading.Event()
+
+    def ask():
+        with RankingClient(server.address) as client:
+            while not stop.is_set():
+                try:
+                    answers.append(client.rank(["item-1", "item-2"], top_k=3))
+                except Exception as error:
+                    failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: len(answers) > 5)
+    catalogue.write_bundle(seed=2)
+    assert wait_until(lambda: server.current.ranker.version != old)
+    seen = len(answers)
+    wait_until(lambda: len(answers) > seen + 5)
+    stop.set()
+    asking.join()
+    assert failures == []
+    by_version = {answer.model_version: set() for answer in answers}
+    for answer in answers:
+        by_version[answer.model_version].add(answer.items)
+    # Every answer is wholly the old bundle's or wholly the new one's.
+    assert len(by_version) == 2
+    assert all(len(items) == 1 for items in by_version.values())
+    versions = [answer.model_version for answer in answers]
+    assert versions == sorted(versions, key=lambda version: version != old)
+
+
+def test_a_new_bundle_keeps_following_the_store(serve_ranking, catalogue):
+    with catalogue.writer() as writer, RankingClient(serve_ranking().address) as client:
+        old = client.info().model_version
+        first = put(writer, "before", seed=2000)
+        catalogue.write_bundle(seed=2)
+        assert wait_until(lambda: client.info().model_version != old)
+        second = put(writer, "after", seed=2001)
+        ranking = client.rank(["item-1"], candidate_ids=["before", "after"], min_sequence=second.sequence)
+        assert {item.item_id for item in ranking.items} == {"before", "after"}
+        assert first.sequence < second.sequence <= ranking.sequence
+
+
+@pytest.mark.parametrize("damage", ["changed byte", "other model"])
+def test_a_bundle_that_cannot_be_served_leaves_the_old_one_serving(serve_ranking, catalogue, tmp_path, damage):
+    server = serve_ranking()
+    old = server.current.ranker.version
+    new = Catalogue(tmp_path / "new-bundle", catalogue.store)
+    new.write_bundle(seed=2, **({"fingerprint": OTHER_FINGERPRINT} if damage == "other model" else {}))
+    if damage == "changed byte":
+        weights = new.bundle / "ranker.safetensors"
+        raw = bytearray(weights.read_bytes())
+        raw[-5] ^= 1
+        weights.write_bytes(raw)
+    shutil.rmtree(catalogue.bundle)
+    new.bundle.rename(catalogue.bundle)
+    refused = server.metrics.bundle_loads.labels("refused")
+    assert wait_until(lambda: refused._value.get() == 1)
+    with RankingClient(server.address) as client:
+        assert client.rank(["item-1"]).model_version == old
+    # The right one after it is taken at once.
+    shutil.rmtree(catalogue.bundle)
+    catalogue.write_bundle(seed=3)
+    assert wait_until(lambda: server.current.ranker.version != old)
+
+
+def test_a_bundle_that_vanishes_leaves_the_old_one_serving(serve_ranking, catalogue):
+    server = serve_ranking()
+    shutil.rmtree(catalogue.bundle)
+    time.sleep(0.2)
+    with RankingClient(server.address) as client:
+        assert len(client.rank(["item-1"]).items) == 20
+    assert server.metrics.bundle_loads.labels("refused")._value.get() == 0
+
+
+def test_another_store_at_the_same_place_is_taken_over(serve_ranking, catalogue, tmp_path):
+    server = serve_ranking()
+    other = Catalogue(catalogue.bundle, tmp_path / "other-store")
+    other.write_store()
+    with other.writer() as writer:
+        put(writer, "only-there", seed=3000)
+        epoch = writer.epoch
+    catalogue.store.rename(tmp_path / "old-store")
+    other.store.rename(catalogue.store)
+    with RankingClient(server.address) as client:
+        assert wait_until(lambda: client.info().store_epoch == epoch)
+        ranking = client.rank(["item-1"], candidate_ids=["only-there"])
+        assert [item.item_id for item in ranking.items] == ["only-there"]
+        assert client.info().items == ITEMS + 1
