@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmgr_core.artefacts.manifest import hash_value
@@ -11,14 +11,14 @@ from llmgr_core.errors import ArtefactError
 from llmgr_core.settings.text import TextSettings
 from llmgr_core.text.characters import repair
 from llmgr_core.text.fields import item_parts, join_sentences
-from llmgr_core.text.phrases import PLACEHOLDERS, is_phrase, phrases_in
+from llmgr_core.text.phrases import PLACEHOLDERS, Phrase, is_phrase, phrases_in, without_brand_new
 from llmgr_core.text.repetition import RepeatCounter
-from llmgr_core.text.sentences import count_tokens, fit_budget, sentence_hash, sentence_key, split_sentences
+from llmgr_core.text.sentences import fit_budget, sentence_hash, sentence_key, split_sentences
 
 # Raised whenever the same item would be cleaned to another text: vectors of the old text are then not taken for new ones.
 RULES_VERSION = 1
 # A budgeted token is 8 letters at most: this leaves room for sentences that are dropped.
-CHARACTERS_PER_TOKEN = 64
+CHARACTERS_PER_TOKEN = 32
 # Cleaning is repeated until nothing changes; real text needs two passes, what needs more than this is noise.
 MOST_PASSES = 12
 # A shorter sentence repeats by chance ("Easy to use.").
@@ -28,8 +28,8 @@ SHORTEST_REPEAT = 16
 class TextCleaner:
     """Cleans item text; see ``docs/text.md`` for the rules.
 
-    Cleaning is deterministic and idempotent: an item with a cleaned text as its title, and nothing else, is cleaned to that very
-    text.
+    Cleaning is deterministic and idempotent: an item with a cleaned text as its title, and nothing else, is cleaned to that
+    text again.
 
     Args:
         settings: section [text].
@@ -104,25 +104,35 @@ class TextCleaner:
 
     def _settle(self, text: str) -> str:
         """Drop sentences that say nothing or say it again, and cut to the budget."""
+        entries = []
+        if self.settings.drop_phrases:
+            lowered = text.lower()
+            if "high quality" in lowered:
+                text = without_brand_new(text)
+            entries = phrases_in(lowered)
         sentences = split_sentences(text)
-        entries = phrases_in(text.lower()) if self.settings.drop_phrases else []
-        kept: list[str] = []
-        seen: set[str] = set()
-        spare = None
-        for sentence in sentences:
-            key = sentence_key(sentence)
-            if not key or key in seen:
-                continue
-            seen.add(key)
-            long_enough = len(key) >= SHORTEST_REPEAT and self.repeated
-            if (entries and is_phrase(sentence, entries)) or (long_enough and sentence_hash(key) in self.repeated):
-                spare = spare or sentence
-                continue
-            kept.append(sentence)
-        if not kept and spare:
-            kept.append(spare)  # an item whose only text is such a sentence keeps it
+        if len(sentences) == 1:
+            kept = sentences if sentence_key(text) else []
+        else:
+            # an item whose only text are such sentences keeps the first of them
+            kept = list(self._informative(sentences, entries)) or [one for one in sentences if sentence_key(one)][:1]
         if len(kept) == 1 and sentence_key(kept[0]) in PLACEHOLDERS:
             return ""
-        if len(text) > self.settings.max_tokens and sum(map(count_tokens, kept)) > self.settings.max_tokens:
-            kept = fit_budget(kept, self.settings.max_tokens)
-        return " ".join(kept)
+        return " ".join(fit_budget(kept, self.settings.max_tokens))
+
+    def _informative(self, sentences: list[str], entries: list[Phrase]) -> Iterator[str]:
+        """Sentences that are neither a seller's phrase, nor repeated across the catalogue, nor said before in this text."""
+        seen: set[str] = set()
+        used = 0
+        for sentence in sentences:
+            key = sentence_key(sentence)
+            if not key or key in seen or (entries and is_phrase(sentence, entries)):
+                continue
+            if self.repeated and len(key) >= SHORTEST_REPEAT and sentence_hash(key) in self.repeated:
+                continue
+            seen.add(key)
+            yield sentence
+            # every 8 characters of the key are at least one token: nothing further can be within the budget
+            used += len(key)
+            if used > 8 * self.settings.max_tokens:
+                return

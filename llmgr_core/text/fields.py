@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from llmgr_core.data.item import Item
 from llmgr_core.text.characters import repair
 from llmgr_core.text.phrases import PLACEHOLDERS
@@ -12,6 +15,14 @@ LONGEST_NAME = 80
 LONGEST_VALUE = 160
 # Paths of one step (genres, tags) stand side by side.
 MOST_TAGS = 6
+# Lists whose line breaks were lost on the way keep two spaces between their lines.
+_ITEM_OF_LIST = re.compile(r"(?<=[\w)])[ \xa0]{2,20}(?=[A-Z0-9])")
+# Headings that a scraped description starts with.
+_HEADING = re.compile(
+    r"(?:product description|from the manufacturer|amazon\.com(?: review)?"
+    r"|(?:product )?(?:descriptions?|features?|specifications?)\s*:)[\s:*.-]+(?=\S)",
+    re.I,
+)
 
 
 def item_parts(item: Item, limit: int, attributes: int) -> tuple[list[str], str, str]:
@@ -32,7 +43,8 @@ def item_parts(item: Item, limit: int, attributes: int) -> tuple[list[str], str,
     if item.attributes:
         facts += _attributes(item.attributes, attributes)
     title = _field(item.title, limit)
-    description = _field(item.description, limit)
+    described = _ITEM_OF_LIST.sub("; ", item.description) if item.description and "  " in item.description else item.description
+    description = _without_heading(_field(described, limit))
     return facts, title, _without_title(description, title)
 
 
@@ -49,6 +61,7 @@ def _field(text: str | None, limit: int) -> str:
     return "" if len(repaired) < 32 and sentence_key(repaired) in PLACEHOLDERS else repaired
 
 
+@lru_cache(maxsize=1 << 16)
 def _name(text: str, longest: int) -> str:
     name = _field(text, 8 * longest).rstrip(" ,;:")
     return name if len(name) <= longest and sentence_key(name) else ""
@@ -70,6 +83,12 @@ def _attributes(attributes: dict[str, str], most: int) -> list[str]:
         if name and value and len(facts) < most:
             facts.append(f"{name}: {value}")
     return facts
+
+
+def _without_heading(description: str) -> str:
+    while match := _HEADING.match(description):
+        description = description[match.end() :]
+    return description
 
 
 def _without_title(description: str, title: str) -> str:

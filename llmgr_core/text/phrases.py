@@ -11,19 +11,50 @@ import re
 # A longer sentence says something beside the phrase.
 LONGEST_WORDS = 30
 
+# Before the colon a part that the literals of the line share: most texts hold none of them.
 _LITERALS = """
-100% satisfaction|satisfaction guarantee|satisfaction is guaranteed|satisfaction is our|your satisfaction|money back guarantee
-money-back guarantee|full refund|free shipping|fast shipping|free delivery|same day shipping|ships same day|ships within
-customer service|customer support|customer care|feel free to contact|please contact|contact us|email us|e-mail us|give us a call
-visit our|check out our|see our other|our store front|add to cart|buy now|order now|order yours|order today|get yours|click here
-click on|click the|scroll up|limited time|don't miss|buy with confidence|shop with confidence|risk free|risk-free
-100% brand new|brand new and high quality|brand new & high quality|please allow|different monitors|monitor settings
-lifetime warranty|year warranty|month warranty|day warranty|limited warranty|manufacturer warranty|manufacturer's warranty
-warranty against|proof of purchase|registered trademark|all rights reserved|trademarks of|trademark of|prop 65|proposition 65
-state of california|p65warnings|not been evaluated by the food|not intended to diagnose|leave us|positive feedback
-thank you for|thanks for looking|thanks for shopping|welcome to our|authorized dealer|authorized reseller
-authorized permission is required|family-owned since|family owned since|is headquartered in|the company is based in
-quality is always our|best price|lowest price|for more information
+satisf: 100% satisfaction|satisfaction guarantee|satisfaction is guaranteed|satisfaction is our|your satisfaction
+back guarantee: money back guarantee|money-back guarantee
+refund: full refund
+shipping: free shipping|fast shipping|same day shipping
+delivery: free delivery
+ships: ships same day|ships within
+customer: customer service|customer support|customer care
+contact: feel free to contact|please contact|contact us
+mail us: email us|e-mail us
+call: give us a call
+our: visit our|check out our|see our other|our store front|welcome to our|quality is always our
+add to: add to cart
+now: buy now|order now
+order: order yours|order today
+get yours: get yours
+click: click here|click on|click the
+scroll: scroll up
+limited: limited time|limited warranty
+don't miss: don't miss
+confidence: buy with confidence|shop with confidence
+risk: risk free|risk-free
+please allow: please allow
+monitor: different monitors|monitor settings
+warranty: lifetime warranty|year warranty|month warranty|day warranty|manufacturer warranty|manufacturer's warranty
+warranty against: warranty against
+proof of: proof of purchase
+trademark: registered trademark|trademarks of|trademark of
+reserved: all rights reserved
+prop: prop 65|proposition 65
+california: state of california
+p65: p65warnings
+evaluated: not been evaluated by the food
+diagnose: not intended to diagnose
+feedback: positive feedback
+leave us: leave us
+thank: thank you for|thanks for looking|thanks for shopping
+authorized: authorized dealer|authorized reseller|authorized permission is required
+family: family-owned since|family owned since
+headquartered: is headquartered in
+company: the company is based in
+price: best price|lowest price
+more info: for more information
 """
 
 _PATTERNS = {
@@ -54,19 +85,33 @@ def _words(lines: str) -> list[str]:
 PLACEHOLDERS = frozenset(_words(_UNFILLED))
 
 
-def _entries() -> list[tuple[str, re.Pattern[str] | None]]:
-    return [(literal, re.compile(_PATTERNS[literal]) if literal in _PATTERNS else None) for literal in _words(_LITERALS)]
+Phrase = tuple[str, re.Pattern[str] | None]
+
+
+def _entries() -> list[tuple[str, list[Phrase]]]:
+    groups = []
+    for line in _LITERALS.strip().splitlines():
+        shared, literals = line.split(": ", 1)
+        patterns = [(one, re.compile(_PATTERNS[one]) if one in _PATTERNS else None) for one in literals.split("|")]
+        groups.append((shared, patterns))
+    return groups
 
 
 _ENTRIES = _entries()
+_BRAND_NEW = re.compile(r"(?:100 ?% ?)?\bbrand[ -]new (?:and|&|with) high quality[.!,;]?\s*", re.I)
 
 
-def phrases_in(lowered: str) -> list[tuple[str, re.Pattern[str] | None]]:
-    """Entries whose literal stands somewhere in a lower-cased text; empty for most texts."""
-    return [entry for entry in _ENTRIES if entry[0] in lowered]
+def phrases_in(lowered: str) -> list[Phrase]:
+    """Entries that may stand somewhere in a lower-cased text; empty for most texts."""
+    return [entry for shared, entries in _ENTRIES if shared in lowered for entry in entries if entry[0] in lowered]
 
 
-def is_phrase(sentence: str, entries: list[tuple[str, re.Pattern[str] | None]]) -> bool:
+def without_brand_new(text: str) -> str:
+    """Drop "100% brand new and high quality", which sellers put before a first sentence without ending it."""
+    return _BRAND_NEW.sub("", text)
+
+
+def is_phrase(sentence: str, entries: list[Phrase]) -> bool:
     """Whether one of the entries makes this sentence boilerplate."""
     lowered = sentence.lower()
     for literal, pattern in entries:

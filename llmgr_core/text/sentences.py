@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 
-# A sentence ends at . ! or ? before white space and something that can begin one. Not after a title or a unit's full stop; a
-# split too many does no harm, since sentences are joined again by one space.
+# A sentence ends at . ! or ? before a space and something that can begin one, but not after a title's or a unit's full stop,
+# and before a number only after a whole word ("No. 8" goes on). A split too many does no harm: a space joins them again.
 _END = re.compile(
-    r"(?<=[.!?])(?<!\b(?:Dr|Mr|St|No|vs|Sr|Jr|Fl|fl|oz|Oz)\.)(?<!\bMrs\.)(?<!\be\.g\.)(?<!\bi\.e\.) (?=[^a-z\d(])"
+    r"(?<=[.!?])(?<!\b(?:Dr|Mr|St|No|vs|Sr|Jr|Fl|fl|oz|Oz)\.)(?<!\bMrs\.)(?<!\be\.g\.)(?<!\bi\.e\.) "
+    r"(?:(?=[^a-z\d(])|(?<=[a-z]{4}[.!?] )(?<!approx\. )(?=\d))"
 )
-_NOT_ALNUM = re.compile(r"[\W_]+")
+_NO_SIGNS = str.maketrans("", "", "".join(chr(code) for code in range(128) if not chr(code).isalnum()))
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]{1,8}|\d{1,3}|[^\w\s]|_")
 _CLAUSE_END = re.compile(r"[,;:](?= )")
 
@@ -21,8 +23,9 @@ def split_sentences(text: str) -> list[str]:
 
 
 def sentence_key(sentence: str) -> str:
-    """What makes two sentences the same: letters and digits, case left aside."""
-    return _NOT_ALNUM.sub("", sentence).lower()
+    """What makes two sentences the same: letters and digits, case left aside. Empty where there are none."""
+    key = sentence.lower().translate(_NO_SIGNS)
+    return key if key.isascii() or any(map(str.isalnum, key)) else ""
 
 
 def sentence_hash(key: str) -> int:
@@ -35,24 +38,23 @@ def count_tokens(text: str) -> int:
     return len(_TOKEN.findall(text))
 
 
-def fit_budget(sentences: list[str], max_tokens: int) -> list[str]:
+def fit_budget(sentences: Iterable[str], max_tokens: int) -> list[str]:
     """The first sentences that stay within a budget.
 
     Where the sentence that goes beyond it would leave less than half of the budget in use, its beginning is kept, up to the
     last clause or word that fits.
     """
     used = 0
-    for number, sentence in enumerate(sentences):
+    kept: list[str] = []
+    for sentence in sentences:
         needed = count_tokens(sentence)
         if used + needed > max_tokens:
-            kept = sentences[:number]
-            if used * 2 < max_tokens:
-                beginning = _cut(sentence, max_tokens - used)
-                if beginning:
-                    kept.append(beginning)
-            return kept
+            if used * 2 < max_tokens and (beginning := _cut(sentence, max_tokens - used)):
+                kept.append(beginning)
+            break
         used += needed
-    return sentences
+        kept.append(sentence)
+    return kept
 
 
 def _cut(sentence: str, max_tokens: int) -> str:
