@@ -81,7 +81,7 @@ class ChunkReader:
         self.position = 0
         try:
             with self.path.open("rb") as raw:
-                stream: IO[bytes] = cast(IO[bytes], gzip.open(raw)) if self.path.suffix == ".gz" else raw
+                stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.path.suffix == ".gz" else raw
                 first = True
                 while block := stream.read(wanted):
                     self.position = raw.tell()
