@@ -144,13 +144,13 @@ def _findings(figures: dict[str, Any]) -> list[dict[str, str]]:
             "new items",
             f"{figures['items_without_clicks']:.0%} of items have no training click",
             "good",
-            "these are ranked by their text"
+            "ranked by their text, where they have one"
             if figures["items_without_clicks"] > 0
-            else "try data.heldout_share to measure them",
+            else "data.heldout_share holds some items back, to measure how well new ones will do",
         ),
         finding(
             "clicks",
-            f"{per_item:.1f} a item, density {figures['density']:.1e}",
+            f"{per_item:.1f} an item, density {figures['density']:.1e}",
             "good" if per_item >= 10 else "fair" if per_item >= 4 else "poor",
             "enough to learn from" if per_item >= 10 else "the fewer clicks an item has, the more text must carry",
         ),
