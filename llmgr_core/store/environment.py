@@ -7,6 +7,7 @@ are kept here, so that readers and the writer of one process can come and go as 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -94,9 +95,6 @@ class Environment:
         """Free the slots of readers that died; they would keep old pages from being used again."""
         return int(self._environment.reader_check())
 
-    def has_databases(self) -> bool:
-        return len(self._databases) == len(DATABASES)
-
     def close(self) -> None:
         self._environment.close()
 
@@ -125,18 +123,30 @@ class Environment:
             raise StoreError(f"{path} cannot be opened: {error}", "check the path and its permissions") from None
         self._databases: dict[str, Any] = {}
         try:
-            for name in DATABASES:
-                self._databases[name] = self._environment.open_db(name.encode(), create=self.writable)
-        except (lmdb.NotFoundError, lmdb.ReadonlyError):
-            return  # incomplete: has_databases says so
-        except lmdb.IncompatibleError:
+            self._open_databases()
+        except StoreError:
             self.close()
-            raise StoreError(f"{path} is an LMDB file of something else", "check the path") from None
+            raise
         except lmdb.Error as error:
             self.close()
             if _is_out_of_space(error):
                 raise StoreFullError(f"no space left on the disk of {self.directory}", "free some space") from None
             raise StoreError(f"{path} cannot be used: {error}", "restore it, or embed into a new directory") from None
+
+    def _open_databases(self) -> None:
+        """Find the databases; make them all at once in a new file, and none in a file of something else."""
+        with self._environment.begin() as transaction:
+            keys = itertools.islice(transaction.cursor().iternext(values=False), len(DATABASES) + 1)
+            names = {bytes(key).decode(errors="replace") for key in keys}
+        if not names and not self.writable:
+            raise StoreError(f"{self.directory} holds an empty file, no embedding store", "`llmgr embed` fills it")
+        if names and names != set(DATABASES):
+            raise StoreError(f"{self.directory / DATA_NAME} is an LMDB file of something else", "check the path")
+        if names:
+            self._databases = {name: self._environment.open_db(name.encode(), create=False) for name in DATABASES}
+            return
+        with self._environment.begin(write=True) as transaction:
+            self._databases = {name: self._environment.open_db(name.encode(), transaction) for name in DATABASES}
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:

@@ -53,8 +53,6 @@ def read_epoch(environment: Environment) -> str:
         StoreError: an LMDB file of something else, or a store of another schema.
     """
     path: Path = environment.directory
-    if not environment.has_databases():
-        raise StoreError(f"{path} is an LMDB file, but not an embedding store", "check the path")
     meta = environment.database("meta")
     with environment.read() as transaction:
         application = transaction.get(_APPLICATION, db=meta)

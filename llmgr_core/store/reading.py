@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from llmgr_core.store import environment as environments
 from llmgr_core.store import metadata
 from llmgr_core.store.errors import StoreError
 from llmgr_core.store.metadata import Encoder
+from llmgr_core.store.record_reader import RecordReader
 from llmgr_core.store.records import (
     Buffer,
     Change,
@@ -24,35 +24,27 @@ from llmgr_core.store.records import (
     sequence_key,
     sequence_of,
     unpack_change,
-    unpack_item,
-    vector_payload,
 )
-from llmgr_core.store.states import Damage, Snapshot, Update, Updates, vector_matrix
+from llmgr_core.store.states import Snapshot, Update, Updates, vector_matrix
 
 if TYPE_CHECKING:
     from llmgr_core.store.writing import StoreWriter
 
-log = logging.getLogger(__name__)
 BLOCK = 4096
-NAMED_DAMAGE = 100
 
 
-class EmbeddingStore:
+class EmbeddingStore(RecordReader):
     """A store opened for reading; open it with ``EmbeddingStore.open``. Safe to use from several threads.
 
     Attributes:
         path: its directory.
         epoch: its identity, random, made with it; sequences of two epochs cannot be compared.
-        damage: records that were skipped because their checksum failed, the first NAMED_DAMAGE of them.
-        damaged_count: how many such records were met.
+        damage, damaged_count: records that were skipped because their checksum failed.
     """
 
     def __init__(self, environment: environments.Environment) -> None:
-        self._environment = environment
-        self.path = environment.directory
+        super().__init__(environment)
         self.epoch = metadata.read_epoch(environment)
-        self.damage: list[Damage] = []
-        self.damaged_count = 0
         self._closed = False
 
     @overload
@@ -110,12 +102,12 @@ class EmbeddingStore:
     def active_fingerprint(self) -> str | None:
         """The encoder that the embedding server writes for, or None before the first one."""
         with self._environment.read() as transaction:
-            return metadata.read_active(transaction, self._database("meta"))
+            return metadata.read_active(transaction, self.database("meta"))
 
     def encoders(self) -> list[Encoder]:
         """Encoders that vectors stand under."""
         with self._environment.read() as transaction:
-            return list(metadata.read_encoders(transaction, self._database("meta")).values())
+            return list(metadata.read_encoders(transaction, self.database("meta")).values())
 
     def dimensions(self, fingerprint: str) -> int:
         """D of an encoder's vectors.
@@ -136,8 +128,8 @@ class EmbeddingStore:
     def counts(self) -> dict[str, int]:
         """Rows of databases vectors, items (tombstones too) and changes, and the number of live items."""
         with self._environment.read() as transaction:
-            rows = {name: int(transaction.stat(self._database(name))["entries"]) for name in ("vectors", "items", "changes")}
-            return {**rows, "live": metadata.read_live(transaction, self._database("meta"))}
+            rows = {name: int(transaction.stat(self.database(name))["entries"]) for name in ("vectors", "items", "changes")}
+            return {**rows, "live": metadata.read_live(transaction, self.database("meta"))}
 
     def get_item(self, item_id: str) -> ItemRecord | None:
         """An item's row, tombstones included; None where there never was one, or where it is damaged."""
@@ -194,7 +186,7 @@ class EmbeddingStore:
         sequences: list[int] = []
         rows: list[Buffer | None] = []
         with self._environment.read() as transaction:
-            for key, value in transaction.cursor(db=self._database("items")):
+            for key, value in transaction.cursor(db=self.database("items")):
                 item = self._sound_item(key, value)
                 if item is None:
                     continue
@@ -215,7 +207,7 @@ class EmbeddingStore:
         while True:
             block = []
             with self._environment.read() as transaction:
-                cursor = transaction.cursor(db=self._database("items"))
+                cursor = transaction.cursor(db=self.database("items"))
                 found = cursor.first() if after is None else cursor.set_range(after + b"\x00")
                 for key, value in cursor if found else ():
                     after = bytes(key)
@@ -256,7 +248,7 @@ class EmbeddingStore:
         updates: dict[str, Update] = {}
         with self._environment.read() as transaction:
             newest, reached, looked_at = self._newest(transaction), since, 0
-            cursor = transaction.cursor(db=self._database("changes"))
+            cursor = transaction.cursor(db=self.database("changes"))
             if cursor.set_range(sequence_key(since + 1)):
                 for key, value in cursor:
                     if looked_at == limit:
@@ -277,60 +269,3 @@ class EmbeddingStore:
                     vector = None if text is None else self._vector(transaction, encoder + text)
                     updates[item_id] = Update(item_id, item.sequence, item.deleted, vector)
         return Updates(list(updates.values()), reached, reached < newest)
-
-    # -- rows ----------------------------------------------------------------------------------------------------------------
-
-    def _database(self, name: str) -> Any:
-        return self._environment.database(name)
-
-    def _newest(self, transaction: Any) -> int:
-        cursor = transaction.cursor(db=self._database("changes"))
-        return sequence_of(cursor.key()) if cursor.last() else 0
-
-    def _changes(self, transaction: Any, since: int, limit: int) -> Iterator[Change]:
-        cursor = transaction.cursor(db=self._database("changes"))
-        if not cursor.set_range(sequence_key(since + 1)):
-            return
-        for number, (key, value) in enumerate(cursor):
-            if number == limit:
-                return
-            try:
-                yield unpack_change(key, value)
-            except (DamagedRecordError, UnicodeDecodeError, ValueError) as error:
-                self._note_damage("changes", str(sequence_of(key)), error)
-
-    def _item(self, transaction: Any, key: bytes) -> ItemRecord | None:
-        value = transaction.get(key, db=self._database("items"))
-        return None if value is None else self._sound_item(key, value)
-
-    def _sound_item(self, key: Buffer, value: Buffer) -> ItemRecord | None:
-        try:
-            item = unpack_item(value)
-            if item_key(item.item_id) != key:
-                raise DamagedRecordError(f"item record of {item.item_id!r} under another key")
-            return item
-        except (DamagedRecordError, UnicodeDecodeError) as error:
-            self._note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
-            return None
-
-    def _payload(self, transaction: Any, key: bytes) -> Buffer | None:
-        value = transaction.get(key, db=self._database("vectors"))
-        if value is None:
-            return None
-        try:
-            return vector_payload(value)
-        except DamagedRecordError as error:
-            self._note_damage("vectors", key.hex(), error)
-            return None
-
-    def _vector(self, transaction: Any, key: bytes) -> np.ndarray | None:
-        payload = self._payload(transaction, key)
-        return None if payload is None else np.frombuffer(bytes(payload), dtype="<f2")
-
-    def _note_damage(self, database: str, name: str, error: Exception) -> None:
-        self.damaged_count += 1
-        if len(self.damage) < NAMED_DAMAGE:
-            damage = Damage(database, name, str(error))
-            if damage not in self.damage:
-                self.damage.append(damage)
-                log.warning("%s: skipped %s record %s: %s", self.path, database, name, error)

@@ -151,7 +151,7 @@ class StoreWriter(EmbeddingStore):
         Raises:
             StoreError: its vectors have another number of dimensions here.
         """
-        self._in_transaction(lambda transaction: metadata.write_encoder(transaction, self._database("meta"), encoder))
+        self._in_transaction(lambda transaction: metadata.write_encoder(transaction, self.database("meta"), encoder))
 
     def write(self, operations: Sequence[Put | Delete]) -> list[Written]:
         """Do all of it in one transaction, on the disk when this returns; where it raises, none of it was done.
@@ -182,14 +182,14 @@ class StoreWriter(EmbeddingStore):
                 continue
 
     def _activate(self, transaction: Any, encoder: Encoder) -> None:
-        meta = self._database("meta")
+        meta = self.database("meta")
         metadata.write_encoder(transaction, meta, encoder)
         metadata.write_active(transaction, meta, encoder.fingerprint)
 
     def _write(self, transaction: Any, operations: Sequence[Put | Delete]) -> list[Written]:
         newest = self._newest(transaction)
-        encoders = metadata.read_encoders(transaction, self._database("meta"))
-        live = metadata.read_live(transaction, self._database("meta"))
+        encoders = metadata.read_encoders(transaction, self.database("meta"))
+        live = metadata.read_live(transaction, self.database("meta"))
         written = []
         for operation in operations:
             if isinstance(operation, Put):
@@ -200,7 +200,7 @@ class StoreWriter(EmbeddingStore):
             live += (not result.existed) if isinstance(operation, Put) else -int(result.existed)
             written.append(result)
         if any(result.changed for result in written):
-            metadata.write_live(transaction, self._database("meta"), live)
+            metadata.write_live(transaction, self.database("meta"), live)
         return written
 
     def _put(self, transaction: Any, put: Put, sequence: int, encoders: dict[bytes, Encoder]) -> Written:
@@ -212,7 +212,7 @@ class StoreWriter(EmbeddingStore):
             self._check_dimensions(transaction, encoders, encoder, text)
             row = encoder + text.text_hash
             if self._payload(transaction, row) is None:
-                transaction.put(row, pack_vector(text.vector), db=self._database("vectors"))
+                transaction.put(row, pack_vector(text.vector), db=self.database("vectors"))
         hashes = {encoder: text.text_hash for encoder, text in texts.items()}
         if old is not None and live and old.record == put.record:
             # Vectors of encoders that were not asked now still belong to this very record.
@@ -235,16 +235,16 @@ class StoreWriter(EmbeddingStore):
         return Written(delete.item_id, sequence, changed=True, existed=old is not None)
 
     def _append(self, transaction: Any, key: bytes, item: ItemRecord, change: Change) -> None:
-        transaction.put(key, pack_item(item), db=self._database("items"))
+        transaction.put(key, pack_item(item), db=self.database("items"))
         # append=True: sequences only grow, and a sequence that is taken already would be a fault worth stopping for.
-        if not transaction.put(sequence_key(change.sequence), pack_change(change), db=self._database("changes"), append=True):
+        if not transaction.put(sequence_key(change.sequence), pack_change(change), db=self.database("changes"), append=True):
             raise AssertionError(f"change {change.sequence} is there already")
 
     def _check_dimensions(self, transaction: Any, encoders: dict[bytes, Encoder], key: bytes, text: EmbeddedText) -> None:
         known = encoders.get(key)
         if known is None:
             known = Encoder(text.fingerprint, int(text.vector.size))
-            metadata.write_encoder(transaction, self._database("meta"), known)
+            metadata.write_encoder(transaction, self.database("meta"), known)
             encoders[key] = known
         if known.dimensions != text.vector.size:
             raise VectorError(

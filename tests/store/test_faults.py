@@ -1,0 +1,261 @@
+"""What a store does when the machine below it does not do its part."""
+
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from llmgr_core.store import EmbeddedText, EmbeddingStore, Put, StoreError, StoreFullError, text_hash
+from llmgr_core.store.records import fingerprint_key, item_key, sequence_key
+from llmgr_core.store.verification import verify_store
+
+FINGERPRINT = "c3" * 32
+
+
+def put_of(number, size=64, record=b"record"):
+    vector = np.full(size, number % 100, dtype=np.float16)
+    return Put(f"item-{number}", record, (EmbeddedText.of(FINGERPRINT, f"text {number}", vector),))
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Path of a store with items 0 to 9."""
+    path = tmp_path / "store"
+    with EmbeddingStore.open(path, writer=True) as store:
+        store.write([put_of(number) for number in range(10)])
+    return path
+
+
+def damage(path, database, key):
+    """Flip one bit in the last byte of a record."""
+    with lmdb.open(str(path), max_dbs=4) as environment:
+        handle = environment.open_db(database.encode())
+        with environment.begin(write=True) as transaction:
+            row = bytearray(transaction.get(key, db=handle))
+            row[-1] ^= 1
+            transaction.put(key, bytes(row), db=handle)
+
+
+# -- damaged records -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_vector_is_never_returned_and_is_named(filled, caplog):
+    key = fingerprint_key(FINGERPRINT) + text_hash("text 3")
+    damage(filled, "vectors", key)
+    with EmbeddingStore.open(filled) as store:
+        vectors, present = store.read_vectors(["item-2", "item-3"], FINGERPRINT)
+        assert present.tolist() == [True, False]
+        assert not vectors[1].any()
+        assert store.find_vector(FINGERPRINT, text_hash("text 3")) is None
+        assert store.known_texts(FINGERPRINT, [text_hash("text 3")]) == [False]
+        assert store.damage[0].database == "vectors"
+        assert store.damage[0].name == key.hex()
+        assert store.damaged_count == 3
+    assert key.hex() in caplog.text
+
+
+def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
+    damage(filled, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"))
+    with EmbeddingStore.open(filled, writer=True) as store:
+        assert not store.put("item-3", b"record", put_of(3).texts[0]).changed
+        assert store.find_vector(FINGERPRINT, text_hash("text 3")) is not None
+    assert verify_store(filled).sound
+
+
+def test_a_damaged_item_is_skipped_named_and_mended_by_inserting_it_again(filled):
+    damage(filled, "items", item_key("item-3"))
+    with EmbeddingStore.open(filled, writer=True) as store:
+        assert store.get_item("item-3") is None
+        assert len(store.snapshot(FINGERPRINT).item_ids) == 9
+        assert ("items", "item-3") in {(one.database, one.name) for one in store.damage}
+        assert store.write([put_of(3)])[0].sequence == 11
+        assert len(store.snapshot(FINGERPRINT).item_ids) == 10
+    assert verify_store(filled).sound
+
+
+def test_a_damaged_change_is_skipped_and_the_ones_after_it_are_not(filled):
+    damage(filled, "changes", sequence_key(4))
+    with EmbeddingStore.open(filled) as store:
+        assert [change.sequence for change in store.changes()] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+        assert store.updates(0, FINGERPRINT).sequence == 10
+        assert [one.name for one in store.damage] == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("database", "key", "named"),
+    [
+        ("vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"), "vector"),
+        ("items", item_key("item-3"), "item 'item-3'"),
+        ("changes", sequence_key(4), "change 4"),
+    ],
+)
+def test_verification_finds_a_flipped_bit_and_names_the_record(filled, database, key, named):
+    assert verify_store(filled).sound
+    damage(filled, database, key)
+    report = verify_store(filled)
+    assert any(named in problem and "checksum" in problem for problem in report.problems)
+
+
+# -- files that are no store ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"\x00" * 8192, b"hello" * 4000])
+@pytest.mark.parametrize("writer", [False, True])
+def test_a_file_that_is_no_lmdb_is_refused_by_name(tmp_path, content, writer):
+    if not content and writer:
+        pytest.skip("LMDB takes an empty file for a new one")
+    (tmp_path / "data.mdb").write_bytes(content)
+    with pytest.raises(StoreError, match=str(tmp_path)):
+        EmbeddingStore.open(tmp_path, writer=writer)
+
+
+@pytest.mark.parametrize("writer", [False, True])
+def test_an_lmdb_of_something_else_is_refused_and_left_as_it_is(tmp_path, writer):
+    with lmdb.open(str(tmp_path), max_dbs=4) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"their key", b"their value")
+    with pytest.raises(StoreError, match="something else"):
+        EmbeddingStore.open(tmp_path, writer=writer)
+    with lmdb.open(str(tmp_path), max_dbs=4) as environment, environment.begin() as transaction:
+        assert transaction.get(b"their key") == b"their value"
+        assert transaction.get(b"meta") is None
+
+
+def test_a_store_of_another_schema_is_refused_and_says_which(filled):
+    with lmdb.open(str(filled), max_dbs=4) as environment:
+        handle = environment.open_db(b"meta")
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"schema", b"99", db=handle)
+    for writer in (False, True):
+        with pytest.raises(StoreError, match="schema 99"):
+            EmbeddingStore.open(filled, writer=writer)
+
+
+def test_no_store_is_an_error_that_says_how_to_make_one(tmp_path):
+    with pytest.raises(StoreError, match="llmgr embed"):
+        EmbeddingStore.open(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+# -- a full disk ---------------------------------------------------------------------------------------------------------------
+
+
+def fill_until_full(store, start=0):
+    """Insert until the disk is full; how many items were acknowledged."""
+    number = start
+    try:
+        while number < start + 20_000:
+            store.write([put_of(number, size=512)])
+            number += 1
+    except StoreFullError:
+        return number
+    raise AssertionError("the disk never was full")
+
+
+def test_a_full_disk_loses_nothing_acknowledged_and_heals(small_disk):
+    path = small_disk / "store"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (2 << 20))
+    with EmbeddingStore.open(path, writer=True) as store:
+        acknowledged = fill_until_full(store)
+        assert acknowledged > 50
+        with pytest.raises(StoreFullError):
+            store.write([put_of(acknowledged, size=512)])
+        # Reading goes on while nothing can be written.
+        assert len(store.snapshot(FINGERPRINT).item_ids) == acknowledged
+        ballast.unlink()
+        assert store.write([put_of(acknowledged, size=512)])[0].sequence == acknowledged + 1
+    report = verify_store(path)
+    assert (report.problems, report.items) == ([], acknowledged + 1)
+
+
+def test_a_file_size_limit_is_a_full_disk_too(tmp_path):
+    path = tmp_path / "store"
+    with EmbeddingStore.open(path, writer=True) as store:
+        store.write([put_of(0, size=512)])
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512 << 10, before[1]))
+        try:
+            acknowledged = fill_until_full(store, start=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert store.write([put_of(acknowledged, size=512)])[0].sequence == acknowledged + 1
+    assert verify_store(path).sound
+
+
+# -- a writer that is killed ---------------------------------------------------------------------------------------------------
+
+
+def kill_while_inserting(path, seed, seconds):
+    """Run the inserting program, kill it, and return its acknowledgements as (item, sequence, record) in order."""
+    program = Path(__file__).with_name("insert_until_killed.py")
+    with subprocess.Popen([sys.executable, str(program), str(path), str(seed)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        timer = threading.Timer(seconds, process.send_signal, [signal.SIGKILL])
+        timer.start()
+        lines = process.stdout.read().split("\n")
+        timer.join()
+        assert process.wait() == -signal.SIGKILL
+    # What follows the last newline was cut off by the kill: nobody can have read it as an acknowledgement.
+    return [(item, int(sequence), record) for item, sequence, record in (line.split("|") for line in lines[:-1])]
+
+
+def check_nothing_was_lost(path, acknowledged):
+    report = verify_store(path)
+    assert report.problems == []
+    with EmbeddingStore.open(path) as store:
+        log = {change.sequence: change.item_id for change in store.changes()}
+        for item_id, sequence, record in acknowledged:
+            assert log[sequence] == item_id
+            stored = store.get_item(item_id)
+            assert stored.sequence >= sequence
+            if stored.sequence == sequence:
+                assert stored.deleted == (record == "-")
+                if not stored.deleted:
+                    assert stored.record.decode() == record
+                    assert store.find_vector(FINGERPRINT, text_hash(record)) is not None
+
+
+def kill_rounds(path, rounds):
+    generator = np.random.default_rng(0)
+    total = 0
+    for number in range(rounds):
+        acknowledged = kill_while_inserting(path, number, float(generator.uniform(0.02, 0.25)))
+        check_nothing_was_lost(path, acknowledged)
+        total += len(acknowledged)
+    assert total > rounds
+
+
+def test_a_writer_killed_while_inserting_loses_nothing_it_acknowledged(tmp_path):
+    kill_rounds(tmp_path / "store", 10)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_lose_nothing_that_was_acknowledged(tmp_path):
+    kill_rounds(tmp_path / "store", 200)
+
+
+def test_a_killed_reader_does_not_keep_old_pages_for_ever(filled):
+    program = (
+        "import os, signal, sys; from pathlib import Path; from llmgr_core.store import EmbeddingStore\n"
+        "store = EmbeddingStore.open(Path(sys.argv[1]))\n"
+        "with store.transaction(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(filled)], check=False).returncode == -signal.SIGKILL
+    with lmdb.open(str(filled), max_dbs=4) as environment:
+        assert environment.readers().count("\n") >= 1
+    with EmbeddingStore.open(filled, writer=True), EmbeddingStore.open(filled) as store:
+        assert store._environment.clear_dead_readers() == 0
+
+
+def test_the_lock_of_a_killed_writer_is_free_again_at_once(tmp_path):
+    kill_while_inserting(tmp_path, 1, 0.05)
+    started = time.monotonic()
+    EmbeddingStore.open(tmp_path, writer=True).close()
+    assert time.monotonic() - started < 2.0
