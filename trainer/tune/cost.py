@@ -29,7 +29,7 @@ def report_cost(model: HybridModel, stage: int, steps: list[Places], build: Buil
         # Reading the value waits for a GPU.
         loss = model(batch).loss
         loss.backward()
-        float(loss)
+        float(loss.detach())
         if number:
             tokens += batch.tokens
             seconds += time.perf_counter() - started

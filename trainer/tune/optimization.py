@@ -33,6 +33,10 @@ class Optimization(Protocol):
         """Take over what ``state`` gave after ``steps`` steps."""
         ...
 
+    def finish(self) -> None:
+        """Leave the model with its weights and nothing else."""
+        ...
+
 
 def choose_trainable(model: HybridModel, stage: int) -> dict[str, nn.Parameter]:
     """Freeze everything but what learns in a stage; those parameters by name.
@@ -120,3 +124,6 @@ class SingleProcess:
             if all(value is not None for value in found.values()):
                 moments = {key: value.to(parameter.device, copy=True) for key, value in found.items() if value is not None}
                 self._optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+
+    def finish(self) -> None:
+        self._optimizer.state.clear()

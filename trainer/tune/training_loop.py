@@ -60,7 +60,8 @@ def train_stage(
             advance(first_step)
         for step in range(first_step, len(steps)):
             chosen = steps[step]
-            if len(chosen) < optimization.world * settings.accumulate and optimization.world > 1:
+            if len(chosen) < optimization.world * settings.accumulate:
+                # Only the last batch of an epoch can be too small to give each process each part.
                 advance()
                 continue
             torch.manual_seed(step_seed(seed, stage, step, optimization.rank))

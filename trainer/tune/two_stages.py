@@ -180,6 +180,7 @@ class TwoStageTuning:
             checkpoint=lambda step: self._checkpoint(stage, step, optimization.state()),
             reporter=self.reporter,
         )
+        optimization.finish()
 
     def _vectors(self, name: str) -> npt.NDArray[np.float32]:
         """The catalogue's vectors under the model as it stands, or as it stood then; computed by the first process."""

@@ -1,0 +1,68 @@
+"""Starting a tuning run under DeepSpeed's own launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmgr_core.artefacts import Draft
+from llmgr_core.command_line.step import Step
+from llmgr_core.errors import LlmgrError, SettingsError
+from trainer.tune.distributed import Plan
+from trainer.tune.zero import checked_config
+
+
+def tune_with_deepspeed(
+    step: Step, draft: Draft, config_file: Path, processes: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tune in several processes on this machine; details and metrics for the manifest.
+
+    The draft stays in this process: however the others end, the artefact appears whole or not at all.
+
+    Raises:
+        LlmgrError: the configuration cannot be used, or a process failed; the same command goes on from the last checkpoint.
+    """
+    try:
+        config = checked_config(json.loads(config_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{config_file} cannot be read: {error}") from None
+    count = processes or max(torch.cuda.device_count(), 1)
+    result = draft.checkpoints / "result.json"
+    result.unlink(missing_ok=True)
+    plan = Plan(
+        dataset=str(step.run.dataset.resolve()),
+        backbone=str(step.run.backbone.resolve()),
+        directory=str(draft.path.resolve()),
+        checkpoints=str(draft.checkpoints.resolve()),
+        settings=step.settings.model_dump(),
+        deepspeed=config,
+        as_json=step.reporter.as_json,
+        result=str(result.resolve()),
+    )
+    plan.write(draft.checkpoints / "plan.json")
+    # Nothing is compiled at run time, and no accelerator is guessed: this machine has a GPU or it trains on its CPU.
+    environment = {"DS_ACCELERATOR": "cuda" if torch.cuda.is_available() else "cpu", **os.environ}
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(count), "--master_port", str(_free_port())]
+    command += ["--module", "trainer.tune.distributed", "--plan", str((draft.checkpoints / "plan.json").resolve())]
+    # The launcher writes its own progress to standard output, which belongs to results.
+    ended = subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
+    if ended.returncode or not result.is_file():
+        raise LlmgrError(
+            f"tuning under DeepSpeed ended with status {ended.returncode}",
+            "its messages stand above; the same command goes on from the last checkpoint",
+        )
+    outcome = json.loads(result.read_text(encoding="utf-8"))
+    return outcome["details"], outcome["metrics"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
