@@ -30,44 +30,11 @@ import pyarrow.csv as arrow_csv
 
 MEBIBYTE = 2**20
 ROWS_AT_A_TIME = 100_000
-WORDS = [
-    "steel",
-    "cotton",
-    "blue",
-    "red",
-    "wireless",
-    "charger",
-    "kitchen",
-    "garden",
-    "lamp",
-    "wooden",
-    "table",
-    "soft",
-    "leather",
-    "case",
-    "running",
-    "shoe",
-    "water",
-    "bottle",
-    "glass",
-    "puzzle",
-    "compact",
-    "bag",
-    "winter",
-    "jacket",
-    "ceramic",
-    "mug",
-    "brush",
-    "organic",
-    "soap",
-    "natural",
-    "oil",
-    "battery",
-    "screen",
-    "cable",
-    "metal",
-    "holder",
-]
+WORDS = (
+    *("steel", "cotton", "blue", "red", "wireless", "charger", "kitchen", "garden", "lamp", "wooden", "table", "soft"),
+    *("leather", "case", "running", "shoe", "water", "bottle", "glass", "puzzle", "compact", "bag", "winter", "jacket"),
+    *("ceramic", "mug", "brush", "organic", "soap", "natural", "oil", "battery", "screen", "cable", "metal", "holder"),
+)
 PLAIN_READER = """
 import collections, csv, sys
 sessions = collections.defaultdict(list)
