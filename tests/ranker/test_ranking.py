@@ -1,0 +1,46 @@
+"""The best k of a score vector, with probabilities over all of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmgr_core.ranker.ranking import rank_scores
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 1200), st.integers(1, 60), st.floats(0, 1), st.integers(0, 10**6))
+def test_equals_a_full_sort_with_ties_by_index(size: int, k: int, levels: int, hidden: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, size).astype(np.float32)
+    scores[rng.random(size) < hidden] = -np.inf
+    kept = scores.copy()
+    ranking = rank_scores(scores, k)
+    order = [place for place in np.argsort(-scores, kind="stable") if np.isfinite(scores[place])][:k]
+    assert ranking.indices.tolist() == order
+    np.testing.assert_array_equal(scores, kept)
+    if order:
+        shifted = np.exp(scores.astype(np.float64) - scores.max())
+        np.testing.assert_allclose(ranking.probabilities, (shifted / shifted.sum())[order], rtol=2e-5)
+
+
+def test_probabilities_do_not_depend_on_k() -> None:
+    scores = np.random.default_rng(0).normal(size=5000).astype(np.float32) * 4
+    few, many = rank_scores(scores, 3), rank_scores(scores, 5000)
+    np.testing.assert_array_equal(few.probabilities, many.probabilities[:3])
+    assert abs(float(many.probabilities.sum()) - 1.0) < 1e-4
+
+
+def test_nothing_rankable_is_an_empty_ranking() -> None:
+    for size in (0, 7, 3000):
+        ranking = rank_scores(np.full(size, -np.inf, dtype=np.float32), 20)
+        assert len(ranking) == 0
+        assert len(ranking.probabilities) == 0
+
+
+def test_far_apart_scores_neither_overflow_nor_vanish() -> None:
+    ranking = rank_scores(np.array([3e4, -3e4, 2.9999e4], dtype=np.float32), 3)
+    assert ranking.indices.tolist() == [0, 2, 1]
+    assert np.isfinite(ranking.probabilities).all()
+    assert ranking.probabilities[0] > 0.7
