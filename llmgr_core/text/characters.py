@@ -20,6 +20,8 @@ _ADDRESS = re.compile(
 _BULLET = re.compile(r"\s*[•●■◆►▶▪▸◦‣★☆✓✔✅✦❖➤➢]+\s*|\n\s*[-*+·–]\s+|\n\s*\n")
 _ORNAMENT = re.compile(r"[*=_~#|^]{2,}|-{3,}|<>|[<>]{2,}|\s/>(?=\s|\Z)")
 _SHOUT = re.compile(r"([!?,;:])(?:\s?\1)+")
+# What is left of a non-breaking space in Latin-1 after another program has dropped its second byte.
+_STRAY = re.compile(r"(?<![A-Z])Â(?=\s|\Z)")
 _DOTS = re.compile(r"\.{4,}|…")
 _TWO_DOTS = re.compile(r"(?<!\.)\.\.(?!\.)")
 # A sentence end without a space, found by its sign first: "packaging.Sturdy".
@@ -49,7 +51,7 @@ def repair(text: str, limit: int) -> str:
         text = text[:limit]
     if not text.isascii():
         text = ftfy.fix_text(_UNWRITABLE.sub("", text), _FTFY)
-        text = _BULLET.sub(SENTENCE_BREAK, text)
+        text = _BULLET.sub(SENTENCE_BREAK, _STRAY.sub("", text))
     elif "\n" in text:
         text = _BULLET.sub(SENTENCE_BREAK, text)
     text = _UNWRITABLE.sub("", text)

@@ -13,6 +13,7 @@ LIMIT = 4096
     ("ugly", "readable"),
     [
         ("BAFX ProductsÂ\u00a0- Meter", "BAFX Products - Meter"),
+        ("ux0002 Â SMA Male", "ux0002 SMA Male"),
         ("Â± 0.1 Accuracy", "± 0.1 Accuracy"),
         ("LancÃ´me mascara", "Lancôme mascara"),
         ("donâ€™t", "don't"),

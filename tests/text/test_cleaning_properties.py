@@ -35,7 +35,7 @@ ITEMS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(ITEMS, st.sampled_from([TextCleaner(), FITTED]))
 def test_cleaning_is_idempotent_and_what_comes_out_is_readable(item: Item, cleaner: TextCleaner) -> None:
     text = cleaner.clean(item)
