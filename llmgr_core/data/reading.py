@@ -81,7 +81,7 @@ class _Reading:
         import pyarrow.parquet as pq
 
         source = self._open("items", path)
-        fields = find_columns(Record.ITEM, source.columns, self._settings.fields, path)
+        fields = find_columns(Record.ITEM, source.columns, self._settings.fields, path, may_have_more=source.may_have_more)
         with pq.ParquetWriter(target, item_schema(), compression="zstd") as writer:
             for batch in self._batches("items", source, Record.ITEM, fields):
                 repeated = self._add_new(self._items, batch.table.column("item_id").combine_chunks())

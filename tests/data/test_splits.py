@@ -20,7 +20,13 @@ filled_sessions = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), min_size=1, m
 
 
 def clicks_of(split: Split) -> Counter[int]:
-    parts = [split.train.items, split.validation.targets, split.test.targets, split.heldout_validation.targets, split.heldout.targets]
+    parts = [
+        split.train.items,
+        split.validation.targets,
+        split.test.targets,
+        split.heldout_validation.targets,
+        split.heldout.targets,
+    ]
     return Counter(np.concatenate(parts).tolist())
 
 

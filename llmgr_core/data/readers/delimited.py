@@ -63,6 +63,8 @@ class Delimited:
         InputError: an empty file, or a header that is none.
     """
 
+    may_have_more = False
+
     def __init__(self, path: Path, chunk_bytes: int, kind: str) -> None:
         self.path = path
         recbole = kind in ("inter", "item")

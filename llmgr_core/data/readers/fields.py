@@ -47,7 +47,9 @@ REQUIRED: dict[Record, tuple[str, ...]] = {
 }
 
 
-def find_columns(record: Record, available: Iterable[str], chosen: Mapping[str, str], path: Path) -> dict[str, str]:
+def find_columns(
+    record: Record, available: Iterable[str], chosen: Mapping[str, str], path: Path, *, may_have_more: bool = False
+) -> dict[str, str]:
     """The column of each field of a record; fields without a column are left out.
 
     Args:
@@ -55,6 +57,7 @@ def find_columns(record: Record, available: Iterable[str], chosen: Mapping[str, 
         available: columns of the file.
         chosen: the user's own names (data.fields); they come before ours.
         path: the file, for the message.
+        may_have_more: later rows may have further columns (JSON); facts about an item are then looked for under our names.
 
     Raises:
         InputError: a required field has no column.
@@ -69,6 +72,8 @@ def find_columns(record: Record, available: Iterable[str], chosen: Mapping[str, 
         column = next((name for name in names if name in present), None)
         if column is not None:
             columns[field] = column
+        elif may_have_more and record is Record.ITEM and field not in REQUIRED[record]:
+            columns[field] = names[0]
         elif field in REQUIRED[record]:
             raise InputError(
                 f"{path} has no column {' or '.join(names)}; it has {', '.join(present[:12]) or 'none'}",

@@ -30,6 +30,8 @@ class JsonLines:
         chunk_bytes: bytes held at a time.
     """
 
+    may_have_more = True
+
     def __init__(self, path: Path, chunk_bytes: int) -> None:
         self.path = path
         self._chunk_bytes = chunk_bytes

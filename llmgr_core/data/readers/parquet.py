@@ -31,6 +31,8 @@ class Parquet:
         InputError: not a Parquet file.
     """
 
+    may_have_more = False
+
     def __init__(self, path: Path, chunk_bytes: int) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq

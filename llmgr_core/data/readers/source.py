@@ -68,11 +68,13 @@ class Source(Protocol):
     Attributes:
         path: the file.
         columns: names of its columns.
+        may_have_more: whether rows further on may have columns that ``columns`` does not name.
         size: how far ``position`` goes.
     """
 
     path: Path
     columns: tuple[str, ...]
+    may_have_more: bool
     size: int
 
     @property
