@@ -95,7 +95,7 @@ def test_the_files_of_2018_hold_lists_and_one_path(tmp_path: Path) -> None:
     convert_amazon(reviews, write(tmp_path / "m.gz", [json.dumps(record)]), tmp_path)
     item = read(tmp_path / "items.jsonl.gz")[0]
     assert item["description"] == "One. Steel"
-    assert item["category"] == [["Parts", "Relays"]]
+    assert item["category"] == [["Industrial", "Relays"]]
 
 
 NO_REVIEWS = [b"{broken", b"[1, 2]", b"__import__('os').system('true')", b"\xff\xfe", b"(" * 5000, b'{"asin": "B1"}']
