@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -77,6 +78,6 @@ class Backbone(nn.Module):
             num_items = int(values.pop("num_items"))
             backbone = cls(num_items, EncoderSettings.model_validate(values))
             backbone.load_state_dict(load_file(directory / WEIGHTS_NAME))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise ArtefactError(f"{directory} holds no usable backbone: {error}", "run `llmgr pretrain` again") from None
         return backbone.eval()

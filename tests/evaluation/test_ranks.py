@@ -70,7 +70,7 @@ def test_a_repeated_click_is_masked_once():
 def test_nan_is_refused_and_the_example_named():
     scores = torch.zeros(3, 4)
     scores[1, 2] = float("nan")
-    with pytest.raises(ValueError, match=r"NaN \(example 1":
+    with pytest.raises(ValueError, match=r"NaN \(example 1"):
         expected_ranks(scores, np.zeros(3, dtype=int), Sessions.from_lists([[], [], []]))
 
 
