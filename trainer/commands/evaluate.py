@@ -112,10 +112,18 @@ def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
 
 
 def _ranker_scorer(run: RunDirectory, variant: str, dataset: Dataset) -> Scorer:
+    """An online ranker as exported: with its transition term and temperature, its text vectors from the store."""
+    from llmgr_core.ranker.stored import StoredRanker
+    from trainer.distil.inputs import read_text_vectors
     from trainer.distil.scorer import RankerScorer
 
-    scorer: Scorer = RankerScorer.load(run.ranker(variant), dataset, run.store, name=variant)
-    return scorer
+    artefact = open_artefact(run.ranker(variant), "ranker")
+    artefact.require_same_lineage(dataset.artefact)
+    stored = StoredRanker.read(artefact.path)
+    if stored.transform is None:
+        return RankerScorer(stored, name=variant)
+    text = read_text_vectors(run.store, dataset, stored.description.fingerprint)
+    return RankerScorer(stored, text.vectors, text.present, name=variant)
 
 
 def _with_teacher(
@@ -134,9 +142,9 @@ def _with_teacher(
     tuned.require_same_lineage(dataset.artefact)
     places = np.unique(np.linspace(0, len(examples) - 1, min(limit, len(examples))).round().astype(np.int64))
     some = examples.select(places)
-    teacher = Teacher.load(tuned, dataset, open_artefact(step.run.backbone, "backbone"))
+    teacher = Teacher.load(tuned, dataset, open_artefact(step.run.backbone, "backbone"), step.settings.engine, step.reporter)
     found = {name: one.select(places) for name, one in ranks.items()}
-    found[teacher.name] = evaluate(teacher, some, batch_size=16, reporter=step.reporter)
+    found[teacher.name] = evaluate(teacher, some, batch_size=len(some))
     step.reporter.event("evaluated", scorer=teacher.name, split=split, examples=len(some), seconds=found[teacher.name].seconds)
     return {f"{split}-{len(some)}": SplitRanks(_target_counts(dataset, some), found)}
 
