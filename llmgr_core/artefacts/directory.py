@@ -31,6 +31,7 @@ from llmgr_core.errors import ArtefactError
 
 IDENTITY_NAME = ".identity"
 CHECKPOINTS_NAME = "checkpoints"
+OLD_SUFFIX = ".old"
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def open_artefact(path: Path, kind: str, *, verify: bool = False) -> Artefact:
     Raises:
         ArtefactError: missing, of another kind or version, or (with ``verify``) changed since it was written.
     """
+    _restore_old(path)
     if not path.is_dir():
         raise ArtefactError(f"no {kind} at {path}", f"run the step that makes the {kind} first")
     artefact = Artefact(path, Manifest.read(path))
@@ -141,12 +143,22 @@ def step_identity(kind: str, inputs: Mapping[str, str], settings: Mapping[str, A
 
 
 def finished_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapping[str, Any]) -> Artefact | None:
-    """The artefact at ``path`` if it is the finished result of exactly this step, else None."""
-    if not (path / MANIFEST_NAME).is_file():
+    """The artefact at ``path`` if it is the finished result of exactly this step with every file in place, else None.
+
+    A manifest of another format version, or a damaged one, is None as well: doing the step again is what helps.
+
+    Raises:
+        ArtefactError: an artefact of another kind stands there, or the inputs contradict each other.
+    """
+    wanted = step_identity(kind, _lineage_of(inputs), _plain(settings))
+    _restore_old(path)
+    try:
+        manifest = Manifest.read(path)
+    except ArtefactError:
         return None
     artefact = open_artefact(path, kind)
-    wanted = step_identity(kind, _lineage_of(inputs), _plain(settings))
-    return artefact if artefact.manifest.identity == wanted else None
+    whole = all((path / name).is_file() for name in manifest.files)
+    return artefact if whole and manifest.identity == wanted else None
 
 
 @contextmanager
@@ -154,7 +166,8 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     """Write an artefact; it appears under ``path`` only when the block ends without an error.
 
     An earlier, unfinished attempt with the same inputs and settings is handed back with ``draft.resumed`` set; one with
-    others is removed. A finished artefact already at ``path`` is replaced at the end, not before.
+    others is removed. A finished artefact already at ``path`` is replaced at the end, not before. Checkpoints live until that
+    moment: hashing and flushing large files takes time, and being cut off then must not cost them.
 
     Args:
         path: final directory.
@@ -165,6 +178,7 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     lineage = _lineage_of(inputs)
     plain = _plain(settings)
     identity = step_identity(kind, lineage, plain)
+    _restore_old(path)
     partial = path.with_name(path.name + ".partial")
     marker = partial / IDENTITY_NAME
     resumed = marker.is_file() and marker.read_text(encoding="utf-8") == identity
@@ -174,9 +188,7 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     marker.write_text(identity, encoding="utf-8")
     draft = Draft(partial, resumed)
     yield draft
-    shutil.rmtree(partial / CHECKPOINTS_NAME, ignore_errors=True)
-    marker.unlink()
-    files = hash_files(partial)
+    files = hash_files(partial, without=(IDENTITY_NAME, CHECKPOINTS_NAME))
     manifest = Manifest(
         kind=kind,
         identity=identity,
@@ -193,6 +205,8 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     text = json.dumps(manifest.model_dump(), indent=2, ensure_ascii=False) + "\n"
     (partial / MANIFEST_NAME).write_text(text, encoding="utf-8")
     _flush(partial)
+    shutil.rmtree(partial / CHECKPOINTS_NAME, ignore_errors=True)
+    marker.unlink()
     _replace(partial, path)
 
 
@@ -226,10 +240,17 @@ def _flush(directory: Path) -> None:
 
 def _replace(partial: Path, final: Path) -> None:
     if final.exists():
-        old = final.with_name(final.name + ".old")
+        old = final.with_name(final.name + OLD_SUFFIX)
         shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
         partial.rename(final)
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     else:
         partial.rename(final)
+
+
+def _restore_old(final: Path) -> None:
+    """Put the old artefact back where a process was killed between the two renames of ``_replace``."""
+    old = final.with_name(final.name + OLD_SUFFIX)
+    if old.is_dir() and not final.exists():
+        old.rename(final)

