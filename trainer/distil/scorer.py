@@ -27,6 +27,9 @@ class RankerScorer:
         InputError: vectors that do not fit the ranker.
     """
 
+    # softmax of the scores is meant as p(v | s); the evaluation measures how true that is
+    calibrated = True
+
     def __init__(
         self,
         stored: StoredRanker,
