@@ -17,17 +17,17 @@ OWN_NAME = "SessionGraph"
 
 
 def require_own_kernels() -> None:
-    """Make sure that ``import kernels`` would find this project's package; nothing is imported.
+    """Make sure that ``import kernels`` would not find another distribution's package; nothing is imported.
 
     Raises:
-        ImportError: another distribution has the name, or the package is missing.
+        ImportError: another package has the name.
     """
     spec = find_spec("kernels")
-    origin = Path(spec.origin) if spec and spec.origin else None
-    if origin is None or OWN_NAME not in origin.read_text(encoding="utf-8"):
-        found = f"found {origin}" if origin else "found none"
+    if spec is None or spec.origin is None:
+        return
+    if OWN_NAME not in Path(spec.origin).read_text(encoding="utf-8"):
         raise ImportError(
-            f"the package `kernels` of llmgr is not the one that would be imported ({found}). The distribution `kernels` of "
+            f"`import kernels` would find {spec.origin}, which is not llmgr's. The distribution `kernels` of "
             "Hugging Face has the same import name: `pip uninstall kernels`, then install llmgr again, or give it an "
             "environment of its own."
         )
