@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from llmgr_core.data.item import Item
-from llmgr_core.progress import Advance, Reporter
+from llmgr_core.progress import Reporter
 from llmgr_core.store.errors import VectorError
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
@@ -16,6 +19,8 @@ from llmgr_core.store.records import ItemRecord, fingerprint_key, text_hash
 from llmgr_core.store.writing import EmbeddedText, Put, StoreWriter
 
 NAMED_FAILURES = 10
+# Texts that go to the language model together; the progress bar moves after each such part.
+PART_TEXTS = 64
 
 
 @dataclass
@@ -70,7 +75,8 @@ class CatalogueEmbedding:
         self._overwrite = overwrite
         self._key = fingerprint_key(encoder.fingerprint)
         self._group = _Group()
-        self._failed: list[str] = []
+        self._failed: dict[str, None] = {}
+        self._done = 0
         self.report = CatalogueReport()
 
     def run(self, items: Iterable[tuple[Item, str | None]], total: int) -> CatalogueReport:
@@ -84,22 +90,23 @@ class CatalogueEmbedding:
             VectorError: the model gave no usable numbers for some text; everything else is stored.
             StoreFullError: no space left; what was written before is kept.
         """
-        started = time.monotonic()
+        started = self._started = time.monotonic()
         self._store.register(Encoder(self._encoder.fingerprint, self._encoder.dimensions, self._encoder.name))
-        with self._reporter.bar("embed", total) as advance:
+        with self._reporter.bar("embed", total) as self._advance:
             for item, text in items:
                 self._take_from_data(item, text)
                 self._flush_if_full()
-                self._show(advance, started)
-        for stored in self._without_vector():
-            self.report.items += 1
-            item = decode_item(stored.item_id, stored.record)
-            self._take(item.item_id, stored.record, self._encoder.cleaner.clean(item))
-            self._flush_if_full()
-        self._flush()
+            self._flush()
+        with self._reporter.bar("embed items inserted since", None) as self._advance:
+            # The data set's items have their vectors now; what has none came through an embedding server.
+            for stored in self._store.items():
+                if self._key not in stored.texts and stored.item_id not in self._failed:
+                    self._take_from_store(stored)
+                    self._flush_if_full()
+            self._flush()
         self.report.seconds = time.monotonic() - started
         if self._failed:
-            shown = ", ".join(repr(one) for one in self._failed[:NAMED_FAILURES])
+            shown = ", ".join(repr(one) for one in list(self._failed)[:NAMED_FAILURES])
             raise VectorError(
                 f"the language model gave no usable vector for {len(self._failed)} items, for example {shown}",
                 "the other items are stored; fetch the model again, or set engine.dtype to fp32",
@@ -114,31 +121,34 @@ class CatalogueEmbedding:
             self._take(item.item_id, record, text, stored)
         elif stored.deleted:
             self.report.deleted += 1
+            self._show(1)
         else:
             if stored.record != record:
                 text = self._encoder.cleaner.clean(decode_item(item.item_id, stored.record))
             self._take(item.item_id, stored.record, text, stored)
 
-    def _take(self, item_id: str, record: bytes, text: str | None, stored: ItemRecord | None = None) -> None:
+    def _take_from_store(self, stored: ItemRecord) -> None:
+        self.report.items += 1
+        text = self._encoder.cleaner.clean(decode_item(stored.item_id, stored.record))
+        self._take(stored.item_id, stored.record, text, stored)
+
+    def _take(self, item_id: str, record: bytes, text: str | None, stored: ItemRecord | None) -> None:
         if text is None:
             self.report.without_text += 1
+            self._show(1)
             return
         key = text_hash(text)
         known = self._store.known_texts(self._encoder.fingerprint, [key])[0]
         same = stored is not None and not stored.deleted and stored.record == record and stored.texts.get(self._key) == key
         if same and known:
             self.report.unchanged += 1
+            self._show(1)
             return
         if known or key in self._group.new_texts:
             self.report.shared += 1
         else:
             self._group.new_texts[key] = text
         self._group.items.append((item_id, record, key))
-
-    def _without_vector(self) -> Iterator[ItemRecord]:
-        """Live items of the store that have no vector of this encoder yet and that the data set did not name."""
-        self._flush()
-        return (stored for stored in self._store.items() if self._key not in stored.texts)
 
     def _flush_if_full(self) -> None:
         if len(self._group.new_texts) >= self._commit_texts or len(self._group.items) >= 4 * self._commit_texts:
@@ -148,18 +158,25 @@ class CatalogueEmbedding:
         group, self._group = self._group, _Group()
         if not group.items:
             return
-        keys = list(group.new_texts)
-        vectors = dict(zip(keys, self._encoder.encode([group.new_texts[key] for key in keys]), strict=True)) if keys else {}
+        vectors: dict[bytes, npt.NDArray[np.float16] | None] = {}
+        # Texts of like length together: padding costs as much as text.
+        keys = sorted(group.new_texts, key=lambda key: len(group.new_texts[key]))
+        for start in range(0, len(keys), PART_TEXTS):
+            part = keys[start : start + PART_TEXTS]
+            vectors.update(zip(part, self._encoder.encode([group.new_texts[key] for key in part]), strict=True))
+            self.report.embedded += len(part)
+            self._show(len(part))
         puts = []
         for item_id, record, key in group.items:
             vector = vectors[key] if key in vectors else self._store.find_vector(self._encoder.fingerprint, key)
             if vector is None:
-                self._failed.append(item_id)
+                self._failed[item_id] = None
             else:
                 puts.append(Put(item_id, record, (EmbeddedText(self._encoder.fingerprint, key, vector),)))
         self._store.write(puts)
-        self.report.embedded += len(keys)
+        self._show(len(group.items) - len(keys))
 
-    def _show(self, advance: Advance, started: float) -> None:
-        seconds = max(time.monotonic() - started, 1e-9)
-        advance(1, items_per_s=self.report.items / seconds, texts_embedded=self.report.embedded)
+    def _show(self, items: int) -> None:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        self._done += items
+        self._advance(items, items_per_s=self._done / seconds, texts_embedded=self.report.embedded)

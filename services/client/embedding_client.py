@@ -49,12 +49,22 @@ class EmbeddingClient(Connection):
         A stream is not retried: what was yielded is stored, the rest can be sent again.
 
         Args:
-            items: read as the server takes them, so that a long catalogue needs no memory.
+            items: read as the server takes them, so that a long catalogue needs no memory. What it raises ends the stream and
+                is raised here, after the outcomes of the items before it.
             timeout: seconds for the whole stream; None sets no limit.
         """
-        requests = (messages.EmbedItemsRequest(item=item_message(item), return_vector=return_vector) for item in items)
+        failed: list[Exception] = []
+
+        def requests() -> Iterator[messages.EmbedItemsRequest]:
+            try:
+                for item in items:
+                    yield messages.EmbedItemsRequest(item=item_message(item), return_vector=return_vector)
+            except Exception as error:
+                # Raised in gRPC's thread it would reach the caller as a nameless UNKNOWN; the stream ends here instead.
+                failed.append(error)
+
         try:
-            for reply in self._stub.EmbedItems(requests, timeout=timeout, metadata=self.metadata or None):
+            for reply in self._stub.EmbedItems(requests(), timeout=timeout, metadata=self.metadata or None):
                 if reply.WhichOneof("outcome") == "embedded":
                     yield embedded_item(reply.embedded, reply.index)
                 else:
@@ -62,6 +72,8 @@ class EmbeddingClient(Connection):
                     yield RejectedItem(reply.index, failure.item_id, status_name(failure.code), failure.message, failure.field)
         except grpc.RpcError as error:
             raise ServiceError.from_call(error) from None
+        if failed:
+            raise failed[0]
 
     def get(self, item_id: str, *, return_vector: bool = False, timeout: float | None = None) -> StoredItem:
         """An item as it was last inserted; ServiceError with code NOT_FOUND where there is none."""

@@ -129,7 +129,4 @@ def _embed_through_server(step: Step, dataset: Dataset, store_path: Path, encode
 def _items_with_texts(dataset: Dataset) -> Iterator[tuple[Item, str | None]]:
     from llmgr_core.data.text_pass import read_items
 
-    texts = iter(dataset.texts)
-    for items in read_items(dataset.artefact.file("items.parquet")):
-        for item in items:
-            yield item, next(texts)
+    return zip(read_items(dataset.artefact.file("items.parquet")), dataset.texts, strict=True)
