@@ -119,7 +119,7 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
         "variant": variant,
         "distil": settings.distil.model_dump(exclude=INCIDENTAL),
         "transitions": settings.transitions.model_dump(),
-        **({"engine": settings.engine.model_dump()} if variant == "frozen-text" else {}),
+        **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
     }
 
 

@@ -209,7 +209,7 @@ class Distillation:
         if self.imitation is not None:
             imitation, count = self.imitation.loss(self.student.online.logits, session_vectors, rows, targets, examples)
             loss = loss + imitation
-            figures = {"imitation": float(imitation), "imitated": count}
+            figures = {"imitation": float(imitation.detach()), "imitated": count}
         if self.item_part is not None and self.settings.row_pull:
             apart = 1.0 - nn.functional.cosine_similarity(rows, self.item_part, dim=1)[self.student.trained].mean()
             loss = loss + self.settings.row_pull * apart
@@ -218,7 +218,7 @@ class Distillation:
             nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
         self.optimizer.step()
         self.steps += 1
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(f"the loss became {value} at step {self.steps}", "lower distil.learning_rate")
         return {"loss": value, **figures}

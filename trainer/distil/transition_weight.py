@@ -18,7 +18,7 @@ ScoreFunction = Callable[[Examples], Tensor]
 """Examples to logits, float32 [B, V]; minus infinity for what cannot be ranked."""
 
 METRIC = "NDCG@20"
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0)
 SLOPES = (5.0, 20.0, 80.0)
 KEPT = 64
 BLOCK = 512
