@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def write_items(directory: Path, raw: RawInput, selection: Selection, rows_per_group: int = 8192) -> None:
+ROWS_PER_GROUP = 8192
+
+
+def write_items(directory: Path, raw: RawInput, selection: Selection) -> None:
     """Write the records of the chosen items and their brand and category codes, a few thousand rows at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -27,7 +30,7 @@ def write_items(directory: Path, raw: RawInput, selection: Selection, rows_per_g
     source = pq.ParquetFile(raw.catalogue)
     first = 0
     with pq.ParquetWriter(directory / "items.parquet", source.schema_arrow, compression="zstd") as writer:
-        for batch in source.iter_batches(batch_size=rows_per_group):
+        for batch in source.iter_batches(batch_size=ROWS_PER_GROUP):
             chosen = pa.array(selection.index[first : first + batch.num_rows] >= 0)
             first += batch.num_rows
             table = pa.Table.from_batches([batch]).filter(chosen)

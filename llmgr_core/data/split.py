@@ -78,8 +78,8 @@ def time_split(log: ClickLog, validation_share: float, test_share: float) -> Spl
     items, offsets, lengths, times = log.sessions.items, log.sessions.offsets, log.sessions.lengths, log.times
     ordered = np.sort(times)
     total = len(ordered)
-    test_from = ordered[min(round(total * (1 - test_share)), total - 1)]
-    validation_from = ordered[round(total * (1 - test_share - validation_share))] if validation_share > 0 else test_from
+    test_from = ordered[_place(total, 1 - test_share)]
+    validation_from = ordered[_place(total, 1 - test_share - validation_share)] if validation_share > 0 else test_from
     period = (times >= validation_from).astype(np.int8) + (times >= test_from)
     counts = np.bincount(period, minlength=3)
     if counts[0] == 0:
@@ -130,6 +130,10 @@ def given_test(log: ClickLog, test: Examples, validation_share: float, seed: int
     train = Sessions(sessions.items[~in_validation], _offsets(sessions.lengths[~chosen]))
     nothing = _no_examples(items)
     return Split(train, number[~chosen], validation, moved, nothing, nothing)
+
+
+def _place(total: int, share: float) -> int:
+    return min(max(round(total * share), 0), total - 1)
 
 
 def _offsets(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

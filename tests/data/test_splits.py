@@ -90,6 +90,12 @@ def test_a_time_split_needs_timestamps_that_differ() -> None:
         time_split(ClickLog(sessions, np.ones(4)), 0.1, 0.1)
 
 
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+    log = ClickLog(Sessions.from_lists([[0, 1], [2, 3]]), np.arange(4, dtype=np.float64))
+    with pytest.raises(InputError, match="no click is older"):
+        time_split(log, 0.9, 0.9)
+
+
 def test_a_time_split_cuts_where_the_shares_say() -> None:
     sessions = Sessions.from_lists([[item] * 10 for item in range(10)])
     split = time_split(ClickLog(sessions, np.arange(100, dtype=np.float64)), 0.2, 0.1)

@@ -39,8 +39,9 @@ def test_last_click_predicts_the_end_of_every_session_of_two_or_more(lists: list
 def test_prefixes_keep_the_last_clicks(lists: list[list[int]], most: int) -> None:
     examples = Examples.every_prefix(Sessions.from_lists(lists))
     cut, whole = examples.prefixes(most), examples.prefixes()
-    assert [cut[place].tolist() for place in range(len(cut))] == [examples.prefix(p).tolist()[-most:] for p in range(len(examples))]
-    assert [whole[place].tolist() for place in range(len(whole))] == [examples.prefix(p).tolist() for p in range(len(examples))]
+    expected = [examples.prefix(place).tolist() for place in range(len(examples))]
+    assert [cut[place].tolist() for place in range(len(cut))] == [prefix[-most:] for prefix in expected]
+    assert [whole[place].tolist() for place in range(len(whole))] == expected
 
 
 def test_a_selection_shares_the_click_array() -> None:

@@ -1,0 +1,292 @@
+"""`llmgr prepare` as a whole: the data set it makes, resuming, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from input_files import Silent, write_rows
+
+from llmgr_core.artefacts import Artefact, open_artefact
+from llmgr_core.commands.prepare import command
+from llmgr_core.data import Dataset, Item
+from llmgr_core.data import text_pass as text_pass_module
+from llmgr_core.data.prepare_dataset import prepare_dataset
+from llmgr_core.data.sources import Sources
+from llmgr_core.errors import ArtefactError, InputError
+from llmgr_core.sessions import Examples
+from llmgr_core.settings import Settings, load_settings
+from llmgr_core.text import TextCleaner
+
+
+def write_shop(directory: Path, num_items: int = 60, num_sessions: int = 80, length: int = 8) -> Sources:
+    """A small shop: item n is followed by item n + 1; one item has no text, one is never clicked."""
+    directory.mkdir(parents=True, exist_ok=True)
+    items: list[dict[str, Any]] = [
+        {
+            "item_id": f"i{number}",
+            "title": None if number == 3 else f"<b>Fine</b> lamp number {number}",
+            "description": None if number == 3 else f"A lamp for room {number}.",
+            "brand": None if number == 3 else f"Brand {number % 4}",
+            "category": [] if number == 3 else [["Home", f"Lamps {number % 3}"], ["Gifts"]],
+        }
+        for number in range(num_items)
+    ]
+    sessions = [
+        {
+            "session_id": str(number),
+            "items": [f"i{(number * 7 + step) % (num_items - 1)}" for step in range(length)],
+            "timestamps": [number * 100 + step for step in range(length)],
+        }
+        for number in range(num_sessions)
+    ]
+    return Sources(write_rows(directory / "sessions.jsonl", sessions), write_rows(directory / "items.jsonl", items))
+
+
+def prepare(sources: Sources, run: Path, *overrides: str) -> Artefact:
+    return prepare_dataset(sources, load_settings(None, overrides), run / "dataset", Silent(as_json=True))
+
+
+def prefixes(examples: Examples) -> list[tuple[list[int], int]]:
+    return [(examples.prefix(place).tolist(), int(examples.targets[place])) for place in range(len(examples))]
+
+
+def test_the_data_set_holds_what_was_read(tmp_path: Path) -> None:
+    artefact = prepare(write_shop(tmp_path), tmp_path)
+    dataset = Dataset.open(artefact)
+    artefact.verify()
+    assert dataset.num_items == 59
+    assert dataset.item_ids == [f"i{number}" for number in range(59)]
+    assert dataset.item_index(["i7", "i59", "", "i0"]).tolist() == [7, -1, -1, 0]
+    assert dataset.item(7) == Item(
+        "i7", "<b>Fine</b> lamp number 7", "A lamp for room 7.", "Brand 3", (("Home", "Lamps 1"), ("Gifts",))
+    )
+    assert dataset.titles[7] == "<b>Fine</b> lamp number 7"
+    assert "Fine lamp number 7" in str(dataset.texts[7])
+    assert dataset.texts[3] is None
+    assert list(dataset.texts)[5:8] == dataset.texts[5:8] == [dataset.texts[5], dataset.texts[6], dataset.texts[7]]
+    assert dataset.texts[-1] == dataset.texts[58]
+    with pytest.raises(IndexError):
+        dataset.texts[59]
+    with pytest.raises(IndexError):
+        dataset.item(59)
+    assert dataset.brand_codes[3] == dataset.category_codes[3] == -1
+    assert dataset.brand_codes[0] == dataset.brand_codes[4] != dataset.brand_codes[1]
+    assert dataset.category_codes[0] == dataset.category_codes[6] != dataset.category_codes[1]
+    assert dataset.brand_codes.dtype == dataset.category_codes.dtype == np.int32
+    assert len(dataset.train) == len(dataset.validation) == len(dataset.test) == 80
+    assert dataset.train_counts.sum() == len(dataset.train.items) == 80 * 6
+    assert (dataset.train_counts == np.bincount(dataset.train.items, minlength=59)).all()
+    assert dataset.digest == artefact.digest
+    assert not dataset.heldout_items.any()
+    assert len(dataset.heldout) == len(dataset.heldout_validation) == 0
+    assert dataset.include_seen is False
+    cleaner = TextCleaner.from_state(dataset.cleaner_state)
+    assert [cleaner.clean(dataset.item(number)) for number in range(59)] == list(dataset.texts)
+
+
+def test_texts_see_all_items_but_counts_see_training_clicks_alone(tmp_path: Path) -> None:
+    rows = [{"items": ["a", "b", "c"]}] * 5 + [{"items": ["b", "a", "d"]}]
+    sessions = write_rows(tmp_path / "sessions.jsonl", rows)
+    dataset = Dataset.open(prepare(Sources(sessions), tmp_path, "data.min_item_clicks=1", "data.min_session_clicks=1"))
+    assert dataset.item_ids == ["a", "b", "c", "d"]
+    assert dataset.train_counts.tolist() == [5, 1, 0, 0]
+
+
+def test_held_out_items_are_never_shown_in_training(tmp_path: Path) -> None:
+    dataset = Dataset.open(prepare(write_shop(tmp_path), tmp_path, "data.heldout_share=0.2"))
+    cold = np.flatnonzero(dataset.heldout_items)
+    assert len(cold) == round(0.2 * 59)
+    assert not np.isin(dataset.train.items, cold).any()
+    assert (dataset.train_counts[cold] == 0).all()
+    for examples in (dataset.heldout, dataset.heldout_validation):
+        assert len(examples)
+        assert np.isin(examples.targets, cold).all()
+    assert not set(dataset.heldout.targets.tolist()) & set(dataset.heldout_validation.targets.tolist())
+    for examples in (dataset.validation, dataset.test, dataset.heldout, dataset.heldout_validation):
+        assert not any(set(prefix) & set(cold.tolist()) for prefix, _ in prefixes(examples))
+    assert dataset.protocol["heldout_items"] == len(cold)
+
+
+def test_a_time_split_evaluates_later_clicks_than_it_trains_on(tmp_path: Path) -> None:
+    dataset = Dataset.open(prepare(write_shop(tmp_path), tmp_path, "data.split=time"))
+    assert dataset.protocol["split"] == "time"
+    assert len(dataset.train) == 64
+    # the first click of a session has nothing to be predicted from
+    assert len(dataset.validation) == len(dataset.test) == 8 * 7
+
+
+def test_a_given_test_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    sources = write_shop(tmp_path)
+    test = write_rows(tmp_path / "test.jsonl", [{"items": ["i1", "i2"], "target": "i59"}])
+    dataset = Dataset.open(prepare(Sources(sources.sessions, sources.items, test), tmp_path))
+    assert prefixes(dataset.test) == [([1, 2], 59)]
+    # the target has no click, and is an item all the same
+    assert dataset.num_items == 60
+    assert dataset.protocol["split"] == "given"
+    assert dataset.protocol["min_item_clicks"] == 1
+    assert len(dataset.train) == 72
+    with pytest.raises(InputError, match=r"data\.split is time"):
+        prepare(Sources(sources.sessions, sources.items, test), tmp_path, "data.split=time")
+    with pytest.raises(InputError, match="no test file"):
+        prepare(sources, tmp_path, "data.split=given")
+
+
+def test_all_items_can_be_kept(tmp_path: Path) -> None:
+    dataset = Dataset.open(prepare(write_shop(tmp_path), tmp_path, "data.items=all"))
+    assert dataset.num_items == 60
+    assert dataset.train_counts[59] == 0
+    assert dataset.texts[59] is not None
+
+
+def test_sessions_that_the_filter_empties_are_an_error_that_names_the_settings(tmp_path: Path) -> None:
+    sessions = write_rows(tmp_path / "sessions.jsonl", [{"items": ["a", "b"]}])
+    with pytest.raises(InputError, match=r"(?s)no session is left.*lower data\.min_item_clicks"):
+        prepare(Sources(sessions), tmp_path)
+
+
+def test_the_result_does_not_depend_on_pieces_processes_or_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(write_shop(tmp_path / "a"), tmp_path / "one")
+    again = prepare(write_shop(tmp_path / "b"), tmp_path / "two", "data.chunk_bytes=512")
+    assert again.digest == first.digest
+    monkeypatch.setattr(text_pass_module, "ITEMS_WORTH_PROCESSES", 1)
+    monkeypatch.setattr("llmgr_core.data.item_files.ROWS_PER_GROUP", 20)
+    spread = prepare(write_shop(tmp_path / "c"), tmp_path / "three", "data.workers=2")
+    assert list(Dataset.open(spread).texts) == list(Dataset.open(first).texts)
+    assert Dataset.open(spread).item(45) == Dataset.open(first).item(45)
+
+
+def test_a_finished_step_is_not_repeated_unless_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_shop(tmp_path)
+    first = prepare(sources, tmp_path)
+    written = (tmp_path / "dataset" / "manifest.json").stat().st_mtime_ns
+    assert prepare(sources, tmp_path).digest == first.digest
+    assert (tmp_path / "dataset" / "manifest.json").stat().st_mtime_ns == written
+    assert prepare(sources, tmp_path, "seed=2").digest != first.digest
+    with (tmp_path / "sessions.jsonl").open("a") as stream:
+        stream.write(json.dumps({"session_id": "new", "items": ["i1"] * 8, "timestamps": [1] * 8}) + "\n")
+    assert Dataset.open(prepare(sources, tmp_path)).protocol["num_sessions"] == 81
+
+
+def test_a_step_that_was_cut_off_goes_on_after_the_last_finished_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_shop(tmp_path)
+    monkeypatch.setattr("llmgr_core.data.item_files.ROWS_PER_GROUP", 10)
+    whole = prepare(sources, tmp_path / "whole")
+    cleaned: list[int] = []
+    clean_group = text_pass_module._clean_group
+
+    def cut_off(catalogue: Path, number: int, parts: Path) -> int:
+        if len(cleaned) == 3:
+            raise KeyboardInterrupt
+        cleaned.append(number)
+        return clean_group(catalogue, number, parts)
+
+    monkeypatch.setattr(text_pass_module, "_clean_group", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sources, tmp_path / "cut")
+    with pytest.raises(ArtefactError):
+        open_artefact(tmp_path / "cut" / "dataset", "dataset")
+    # what was read and cleaned before is not done again
+    monkeypatch.setattr("llmgr_core.data.prepare_dataset.read_input", None)
+    monkeypatch.setattr(text_pass_module, "_fit", None)
+    cleaned.clear()
+    assert prepare(sources, tmp_path / "cut").digest == whole.digest
+    assert cleaned == [3, 4, 5]
+
+
+def test_a_step_killed_outright_is_finished_by_the_next_run(tmp_path: Path) -> None:
+    sources = write_shop(tmp_path, num_items=30_000, num_sessions=20)
+    assert sources.items is not None
+    arguments = ["prepare", "--run", str(tmp_path / "run"), "--items", str(sources.items), "--sessions", str(sources.sessions)]
+    arguments += ["--set", "data.items=all", "--set", "data.min_item_clicks=1"]
+    line = [sys.executable, "-c", "from llmgr_core.command_line.main import main; main()", *arguments]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = tmp_path / "run" / "dataset.partial"
+    deadline = time.monotonic() + 60
+    while not list(partial.glob("checkpoints/texts/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert partial.is_dir()
+    assert not (tmp_path / "run" / "dataset").exists()
+    overrides = ("data.items=all", "data.min_item_clicks=1")
+    finished = prepare(sources, tmp_path / "run", *overrides)
+    assert not partial.exists()
+    assert finished.digest == prepare(sources, tmp_path / "other", *overrides).digest
+
+
+def run_command(*arguments: str) -> Any:
+    return CliRunner().invoke(command, arguments)
+
+
+def test_the_command_ends_with_the_fit_report(tmp_path: Path) -> None:
+    sources = write_shop(tmp_path)
+    result = run_command("--run", str(tmp_path / "run"), "--data", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "Does LLMGR suit this data: " in result.stdout
+    assert "include_seen = False" in result.stdout
+    by_files = run_command("--run", str(tmp_path / "run"), "--items", str(sources.items), "--sessions", str(sources.sessions))
+    assert "up to date" in by_files.stderr
+    assert by_files.stdout == result.stdout
+    report = Dataset.open(open_artefact(tmp_path / "run" / "dataset", "dataset")).fit_report
+    assert {"suits", "findings", "settings", "figures"} <= report.keys()
+    assert open_artefact(tmp_path / "run" / "dataset", "dataset").manifest.details["fit_report"] == report
+
+
+def test_the_data_source_may_stand_in_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shop(tmp_path / "shop")
+    monkeypatch.setenv("LLMGR_DATA", str(tmp_path))
+    result = run_command("--run", str(tmp_path / "run"), "--set", "data.source=shop")
+    assert result.exit_code == 0, result.output
+    assert open_artefact(tmp_path / "run" / "dataset", "dataset").manifest.details["num_sessions"] == 80
+
+
+def test_texts_are_shown_before_and_after_cleaning_without_an_artefact(tmp_path: Path) -> None:
+    sources = write_shop(tmp_path)
+    result = run_command("--run", str(tmp_path / "run"), "--items", str(sources.items), "--show-text", "3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("before:") == result.stdout.count("after:") == 3
+    assert "before: <b>Fine</b> lamp number 0" in result.stdout
+    assert "Fine lamp number 0" in result.stdout.split("after:")[1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no input is named"),
+        (["--items", "x.csv"], "no session file"),
+        (["--sessions", "nowhere.csv"], "no sessions file nowhere.csv"),
+        (["--data", "d", "--items", "x.csv"], "--data names all files at once"),
+        (["--data", "no-such-data-set"], "no data set 'no-such-data-set'"),
+        (["--show-text", "2", "--sessions", __file__], "is of no format"),
+    ],
+)
+def test_input_that_is_not_there_is_an_error_with_a_way_out(arguments: list[str], message: str) -> None:
+    result = run_command(*arguments)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert "hint:" in str(result.exception)
+
+
+def test_an_interrupted_reading_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_shop(tmp_path)
+    monkeypatch.setattr("llmgr_core.data.raw_input.RawInputWriter.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(sources, tmp_path)
+    monkeypatch.undo()
+    assert len(Dataset.open(prepare(sources, tmp_path)).train) == 80
+
+
+def test_settings_of_this_section_are_checked() -> None:
+    assert load_settings(None, ["data.fields.item_id=sku"]).data.fields == {"item_id": "sku"}
+    assert Settings().data.min_item_clicks is None
