@@ -79,7 +79,5 @@ def bundle_path(tmp_path: Path, stored: StoredRanker, item_ids: list[str], engin
     bridge = tmp_path / "tuned" / "bridge.safetensors"
     bridge.write_bytes(b"bridge")
     with draft_artefact(path, "bundle", [], {"variant": "fused"}) as draft:
-        write_bundle(
-            draft.path, stored, item_ids, cleaner_state={"phrases": []}, engine=engine, adapter=adapter, bridge=bridge
-        )
+        write_bundle(draft.path, stored, item_ids, cleaner_state={"phrases": []}, engine=engine, adapter=adapter, bridge=bridge)
     return path

@@ -58,9 +58,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_changed_byte_is_found_before_the_file_is_read(
-    bundle_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_byte_is_found_before_the_file_is_read(bundle_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bytearray((bundle_path / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle_path / name).write_bytes(content)

@@ -44,7 +44,9 @@ def test_folded_transform_gives_the_rows_of_the_module(transform: ItemTransform,
     has_id, has_text = rng.random(200) < 0.7, rng.random(200) < 0.7
     whitened = whitened_of(transform, vectors) * torch.from_numpy(has_text)[:, None]
     with torch.no_grad():
-        expected = transform.eval()(torch.from_numpy(ids), torch.from_numpy(has_id), whitened, torch.from_numpy(has_text)).numpy()
+        expected = transform.eval()(
+            torch.from_numpy(ids), torch.from_numpy(has_id), whitened, torch.from_numpy(has_text)
+        ).numpy()
     folded = transform.folded()
     rows = folded.rows(ids, has_id, vectors, has_text)
     np.testing.assert_allclose(rows, expected, atol=2e-4)

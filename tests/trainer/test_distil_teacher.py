@@ -48,7 +48,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rank(teacher: CountingTeacher, examples: Examples, cache: Path, key: str = "a", top: int = 5) -> TeacherRankings:
     chosen = choose_examples(len(examples), 70, seed=1)
-    return teacher_rankings(teacher, examples, chosen, top=top, cache=cache, key={"tuned": key}, reporter=Reporter(as_json=True))
+    return teacher_rankings(
+        teacher, examples, chosen, top=top, cache=cache, key={"tuned": key}, reporter=Reporter(as_json=True)
+    )
 
 
 def test_holds_the_teachers_best_items_and_its_rank_of_the_target(examples: Examples, tmp_path: Path) -> None:
