@@ -23,6 +23,7 @@ MakeStored = Callable[..., StoredRanker]
 def make_stored() -> MakeStored:
     def make(
         num_items: int = 60,
+        *,
         text_dimension: int = 12,
         encoder: EncoderSettings | None = None,
         scoring: ScoringSettings | None = None,

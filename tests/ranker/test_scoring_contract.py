@@ -75,7 +75,8 @@ def test_seen_goes_before_candidates(runtime: RankerRuntime) -> None:
 
 def test_candidates_get_the_scores_they_have_in_the_whole_ranking(runtime: RankerRuntime) -> None:
     clicks, candidates = at(3, 9, 27), at(40, 11, 12, 40)
-    whole = dict(zip(*(lambda r: (r.indices.tolist(), r.scores.tolist()))(runtime.rank(clicks, ITEMS)), strict=True))
+    ranking = runtime.rank(clicks, ITEMS)
+    whole = dict(zip(ranking.indices.tolist(), ranking.scores.tolist(), strict=True))
     chosen = runtime.rank(clicks, ITEMS, candidates=candidates)
     assert len(chosen) == 3
     for index, score in zip(chosen.indices.tolist(), chosen.scores.tolist(), strict=True):

@@ -108,7 +108,7 @@ def test_clicked_item_whose_id_is_taken_away_is_still_ranked_by_text(
     assert ranks.max() <= PER_TOPIC
 
 
-class CutOff(Exception):
+class CutOffError(Exception):
     """The process is gone."""
 
 
@@ -121,11 +121,11 @@ def test_killed_and_resumed_run_follows_the_same_loss_curve(sessions: Sessions, 
         nonlocal done
         done += 1
         if done == len(cut.loader) + 4:
-            raise CutOff
+            raise CutOffError
         return step(*arguments)
 
     cut._step = dying_step  # type: ignore[method-assign,assignment]
-    with pytest.raises(CutOff):
+    with pytest.raises(CutOffError):
         cut.run()
     resumed = distillation(sessions, tmp_path / "cut", text)
     assert resumed.loader.epoch == 1
