@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_ids_without_text_do_not_suit(tmp_path: Path) -> None:
 
 
 def test_repeats_in_sessions_let_seen_items_be_recommended(tmp_path: Path) -> None:
-    sessions = [[one, other, one, other, one, other] for one, other in zip(IDS, IDS[1:], strict=False)] * 2
+    sessions = [[one, other, one, other, one, other] for one, other in pairwise(IDS)] * 2
     report = report_of(tmp_path, [{"item_id": one, "title": LONG} for one in IDS], sessions)
     assert setting(report, "include_seen") is True
     # training sees four clicks of each session; two of the three that follow another are on an item seen before
