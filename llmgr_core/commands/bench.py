@@ -25,8 +25,10 @@ class BenchmarkGroup(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         # The short help of every benchmark would import all of them, with everything they measure.
-        with formatter.section("Benchmarks"):
-            formatter.write_dl([(name, "") for name in self.list_commands(context)])
+        rows = [(name, "") for name in self.list_commands(context)]
+        if rows:
+            with formatter.section("Benchmarks"):
+                formatter.write_dl(rows)
 
 
 @click.group("bench", cls=BenchmarkGroup)

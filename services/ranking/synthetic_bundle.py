@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,12 +46,19 @@ class SyntheticBundle:
     include_seen: bool = False
     seed: int = 1
 
-    def write(self, path: Path, item_ids: Sequence[str] | None = None, cleaner_state: dict[str, object] | None = None) -> None:
-        """Write it as an artefact; its items are called "item-0", "item-1", ... unless named."""
-        names = [f"item-{index}" for index in range(self.num_items)] if item_ids is None else list(item_ids)
+    def write(
+        self, path: Path, *, cleaner_state: Mapping[str, Any] | None = None, engine: EngineReference | None = None
+    ) -> None:
+        """Write it as an artefact; its items are called "item-0", "item-1", ...
+
+        Args:
+            path: directory; a bundle that stands there is replaced.
+            cleaner_state, engine: of a real language model, so that an embedding server can serve the bundle.
+        """
+        names = [f"item-{index}" for index in range(self.num_items)]
         settings = {"synthetic": {**dataclasses.asdict(self), "encoder": self.encoder.model_dump()}}
         with draft_artefact(path, "bundle", [], settings) as draft:
-            write_bundle(draft.path, self._ranker(), names, cleaner_state=cleaner_state or {}, engine=self._engine())
+            write_bundle(draft.path, self._ranker(), names, cleaner_state=cleaner_state or {}, engine=engine or self._engine())
 
     def _engine(self) -> EngineReference | None:
         if not self.text_dimension:

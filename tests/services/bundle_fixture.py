@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmgr_core.bundle import EngineReference
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.serve import ServeSettings
 from llmgr_core.store import EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter, Written
@@ -63,9 +64,34 @@ def make_catalogue(directory: Path) -> Catalogue:
     return catalogue
 
 
+def make_live_catalogue(directory: Path, model: Path) -> Catalogue:
+    """A bundle that stands on a real language model, and an empty store: what both servers start from."""
+    from llmgr_core.data.item import Item
+    from llmgr_core.engine import SemanticEngine
+    from llmgr_core.settings.engine import EngineSettings
+    from llmgr_core.settings.text import TextSettings
+    from llmgr_core.text import TextCleaner
+
+    settings = EngineSettings(model=str(model), device="cpu")
+    engine = SemanticEngine.load(settings)
+    cleaner = TextCleaner(TextSettings()).fit([Item("item-0", title="A lamp"), Item("item-1", title="A chair")])
+    catalogue = Catalogue(directory / "bundle", directory / "store")
+    reference = EngineReference(
+        settings=settings.model_dump(),
+        base_hash=engine.base_hash,
+        adapter_hash="",
+        fingerprint=engine.fingerprint(cleaner.digest),
+        prompt_version="",
+        hidden_size=engine.hidden_size,
+    )
+    SyntheticBundle(ITEMS, engine.hidden_size, reference.fingerprint, ENCODER).write(
+        catalogue.bundle, cleaner_state=cleaner.state(), engine=reference
+    )
+    catalogue.writer().close()
+    return catalogue
+
+
 def free_port_settings(**changes: object) -> ServeSettings:
     """Free ports, no metrics page, and a bundle that is looked at often."""
     values = {"ranking_port": 0, "embedding_port": 0, "metrics_port": -1, "bundle_poll_s": 0.05, "drain_s": 2.0}
     return ServeSettings.model_validate(values | changes)
-
-

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_fixture import Catalogue, make_catalogue, free_port_settings
+from bundle_fixture import Catalogue, free_port_settings, make_catalogue, make_live_catalogue
+from server_process import LiveServers, start_both
 
 from services.client import RankingClient
 from services.client.calls import RetryPolicy
@@ -59,3 +60,12 @@ def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "tiny"
     write_tiny_language_model(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def live_servers(tmp_path_factory: pytest.TempPathFactory, tiny_language_model: Path) -> Iterator[LiveServers]:
+    """Both servers as processes on one store, shared by all tests that break nothing."""
+    directory = tmp_path_factory.mktemp("live")
+    catalogue = make_live_catalogue(directory, tiny_language_model)
+    with start_both(directory, catalogue) as servers:
+        yield servers

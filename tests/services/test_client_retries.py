@@ -112,9 +112,9 @@ def test_no_pause_reaches_beyond_the_deadline():
 
 
 def test_a_server_that_is_not_there_is_unavailable_with_a_hint():
-    with RankingClient("127.0.0.1:1", timeout=0.5, retry=RetryPolicy(attempts=1)) as client:
-        with pytest.raises(ServiceError) as raised:
-            client.rank(["a"])
+    once = RetryPolicy(attempts=1)
+    with RankingClient("127.0.0.1:1", timeout=0.5, retry=once) as client, pytest.raises(ServiceError) as raised:
+        client.rank(["a"])
     assert raised.value.code is grpc.StatusCode.UNAVAILABLE
     assert "llmgr serve" in str(raised.value)
 
@@ -130,9 +130,8 @@ def test_a_client_survives_a_restart_of_its_server(catalogue):
 
 
 def test_the_wrong_service_behind_an_address_is_said_to_be_wrong(serve_ranking):
-    with EmbeddingClient(serve_ranking().address, timeout=2.0) as client:
-        with pytest.raises(ServiceError) as raised:
-            client.info()
+    with EmbeddingClient(serve_ranking().address, timeout=2.0) as client, pytest.raises(ServiceError) as raised:
+        client.info()
     assert raised.value.code is grpc.StatusCode.UNIMPLEMENTED
     assert "embedding and ranking" in str(raised.value)
 

@@ -163,14 +163,13 @@ def test_new_items_and_deletions_of_the_store_are_there_from_the_start(catalogue
 
 
 def test_a_damaged_vector_costs_its_item_the_text_and_no_other_anything(catalogue):
-    with catalogue.writer() as writer:
-        with writer._environment.write() as transaction:
-            database = writer._environment.database("vectors")
-            cursor = transaction.cursor(db=database)
-            cursor.first()
-            key, row = bytes(cursor.key()), bytearray(cursor.value())
-            row[-1] ^= 0x40
-            transaction.put(key, bytes(row), db=database)
+    with catalogue.writer() as writer, writer._environment.write() as transaction:
+        database = writer._environment.database("vectors")
+        cursor = transaction.cursor(db=database)
+        cursor.first()
+        key, row = bytes(cursor.key()), bytearray(cursor.value())
+        row[-1] ^= 0x40
+        transaction.put(key, bytes(row), db=database)
     ranker = LiveRanker.open(catalogue.bundle, catalogue.store)
     by_id = ranker.runtime.parts.id_vectors
     rows = ranker.snapshot.rows.vectors(ranker.snapshot.indices(catalogue.item_ids))

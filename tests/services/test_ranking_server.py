@@ -209,9 +209,8 @@ def test_a_change_that_does_not_come_is_a_failed_precondition_within_a_second(se
 
 
 def test_a_change_is_waited_for_only_within_the_deadline(serve_ranking):
-    with RankingClient(serve_ranking().address) as client:
-        with pytest.raises(ServiceError) as raised:
-            client.rank(["item-1"], min_sequence=10**6, timeout=0.3)
+    with RankingClient(serve_ranking().address) as client, pytest.raises(ServiceError) as raised:
+        client.rank(["item-1"], min_sequence=10**6, timeout=0.3)
     # Told in time, so that the client knows why.
     assert raised.value.code is grpc.StatusCode.FAILED_PRECONDITION
 

@@ -1,0 +1,37 @@
+"""A ranking host has no transformers, peft or pyarrow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("transformers", "peft", "deepspeed", "pyarrow", "tokenizers", "bs4", "trainer")
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"import sys\n{code}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_ranking_server_imports_nothing_of_the_language_model():
+    loaded = modules_after("import services.ranking.server, services.ranking.workers, services.ranking.process")
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_the_client_imports_not_even_torch():
+    assert modules_after("import services.client").isdisjoint((*HEAVY, "torch"))
+
+
+def test_the_commands_import_neither_grpc_nor_numpy_until_they_run():
+    loaded = modules_after("import services.commands.serve, services.commands.rank, llmgr_core.commands.bench")
+    assert loaded.isdisjoint((*HEAVY, "grpc", "torch", "numpy"))
+
+
+def test_a_ranking_server_that_has_loaded_and_ranked_has_imported_no_more(catalogue):
+    loaded = modules_after(
+        "from pathlib import Path\n"
+        "from services.ranking.live_ranker import LiveRanker\n"
+        f"LiveRanker.open(Path({str(catalogue.bundle)!r}), Path({str(catalogue.store)!r}))"
+    )
+    assert loaded.isdisjoint(HEAVY)
