@@ -69,7 +69,9 @@ class RankerRuntime:
         self._item_ids = list(parts.item_ids)
         self._index_of = {item_id: index for index, item_id in enumerate(self._item_ids)}
         self._empty = set(np.flatnonzero(~parts.has_id & ~has_text).tolist())
-        self._snapshot = self._state(ItemRows.from_array(rows), frozenset(), sequence)
+        self._snapshot = Snapshot(
+            parts, ItemRows.from_array(rows), _ascending(self._empty), frozenset(), sequence, self._index_of, self._item_ids
+        )
 
     @property
     def snapshot(self) -> Snapshot:
@@ -122,7 +124,7 @@ class RankerRuntime:
 
     def _apply(self, changes: list[RowChange], sequence: int | None) -> list[str]:
         current = self._snapshot
-        deleted = set(current.deleted)
+        deleted, empty = set(current.deleted), set(self._empty)
         edited: dict[int, npt.NDArray[np.float32]] = {}
         added: list[npt.NDArray[np.float32]] = []
         refused: list[str] = []
@@ -150,13 +152,18 @@ class RankerRuntime:
                 added[index - current.rows.count] = row if row is not None else np.zeros_like(added[0])
             else:
                 edited[index] = row if row is not None else np.zeros(current.rows.dimension, dtype=np.float32)
-            (self._empty.add if row is None else self._empty.discard)(index)
+            (empty.add if row is None else empty.discard)(index)
         rows = current.rows
         if edited:
             rows = rows.replaced(edited)
         if added:
             rows = rows.extended(np.stack(added))
-        self._snapshot = self._state(rows, frozenset(deleted), current.sequence if sequence is None else sequence)
+        unrankable = current.unrankable
+        if deleted != current.deleted or empty != self._empty:
+            unrankable = _ascending(deleted | empty)
+        self._empty = empty
+        reached = current.sequence if sequence is None else sequence
+        self._snapshot = Snapshot(self.parts, rows, unrankable, frozenset(deleted), reached, self._index_of, self._item_ids)
         return refused
 
     def _row(self, index: int, vector: npt.NDArray[np.floating] | None) -> npt.NDArray[np.float32] | None:
@@ -166,6 +173,6 @@ class RankerRuntime:
             return id_vector
         return self.parts.transform.row(id_vector, vector)
 
-    def _state(self, rows: ItemRows, deleted: frozenset[int], sequence: int) -> Snapshot:
-        unrankable = np.array(sorted(deleted | self._empty), dtype=np.int64)
-        return Snapshot(self.parts, rows, unrankable, deleted, sequence, self._index_of, self._item_ids)
+
+def _ascending(indices: set[int]) -> Indices:
+    return np.array(sorted(indices), dtype=np.int64)

@@ -65,7 +65,7 @@ class Snapshot:
         candidates: Indices | None = None,
         include_seen: bool | None = None,
     ) -> Ranking:
-        """Rank what may come next in a session (DESIGN §6b).
+        """Rank what may come next in a session.
 
         Exclusions go first, then the clicked items (unless ``include_seen``), then the candidates; what is left is ranked,
         and probabilities are over all of it whatever ``k`` is. Deleted items are never ranked.
