@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from llmgr_core.errors import ArtefactError, InputError
+from llmgr_core.import_names import keep_transformers_off_kernels
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -43,6 +45,8 @@ class LanguageModel(nn.Module):
 
     def tokens(self, texts: list[str], limit: int) -> list[list[int]]:
         """Token ids of each text without special tokens, cut to ``limit``."""
+        if not texts:
+            return []
         # No token needs more characters than this on average, and a megabyte of text should not be tokenized to be dropped.
         cut = [text[: 64 * limit] for text in texts]
         found = self.tokenizer(cut, add_special_tokens=False, truncation=True, max_length=limit, return_attention_mask=False)
@@ -81,6 +85,7 @@ def load_language_model(directory: Path, dtype: Literal["fp32", "bf16"], device:
         InputError: transformers does not know the architecture, or it is an encoder-decoder.
         ArtefactError: files are missing or damaged.
     """
+    keep_transformers_off_kernels()
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
@@ -101,7 +106,7 @@ def load_language_model(directory: Path, dtype: Literal["fp32", "bf16"], device:
         tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True, **source)
         loading = source if "gguf_file" in source else {**source, "use_safetensors": True}
         transformer = AutoModel.from_pretrained(directory, dtype=TORCH_DTYPES[dtype], **loading)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArtefactError(f"the model in {directory} cannot be loaded: {reason}", "fetch or convert it again") from error
     # A pooling layer on top of an encoder is never used, and unused weights only cost memory and optimizer state.
