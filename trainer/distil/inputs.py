@@ -26,13 +26,18 @@ def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str) -> TextVe
     """Text vectors of the whole catalogue.
 
     Raises:
-        ArtefactError: the store lacks the vectors of most items that have text.
+        ArtefactError: the store lacks the vectors of most items that have text, or no item has any.
         StoreError: no store, or none of this encoder's vectors in it.
     """
     from llmgr_core.store import EmbeddingStore
 
     with EmbeddingStore.open(store) as reader:
         vectors, present = reader.read_vectors(dataset.item_ids, fingerprint)
+    if not (present & (dataset.train_counts > 0)).any():
+        raise ArtefactError(
+            f"{store} holds no vector of any item with a training click under encoder {fingerprint[:12]}",
+            "run `llmgr embed` first; where the items have no text at all, take --variant id-only",
+        )
     with_text = np.array([text is not None for text in dataset.texts], dtype=np.bool_)
     missing = int((with_text & ~present).sum())
     if missing > (1.0 - LEAST_COVERAGE) * max(int(with_text.sum()), 1):
