@@ -38,7 +38,6 @@ CLICKS = (1, 2, 2, 3, 3, 4, 5, 6, 8, 12)
 TEXT_DIMENSION = 384
 NO_OP_SERVER = Path(__file__).with_name("no_op_server.py")
 NO_OP_METHOD = "/benchmark.NoOp/Call"
-START_SECONDS = 120.0
 
 
 def synthetic_run(root: Path, items: int) -> None:
@@ -83,25 +82,6 @@ def summary(repeats: list[np.ndarray]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(("p50_ms", "p90_ms", "p99_ms"), quantiles, strict=True)}
 
 
-def start_ranking_server(stack: ExitStack, bundle: Path, store: Path, directory: Path) -> str:
-    """Address of a ranking server in a process of its own, which ends with the stack."""
-    ready = directory / "ranking.ready"
-    program = "from llmgr_core.command_line.main import main; main()"
-    options = ["--bundle", str(bundle), "--store", str(store), "--port", "0", "--metrics-port", "-1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "serve", "ranking", *options, "--ready-file", str(ready)], stdout=subprocess.DEVNULL
-    )
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    end = time.monotonic() + START_SECONDS
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > end:
-            raise click.ClickException("the ranking server did not start")
-        time.sleep(0.05)
-    address: str = json.loads(ready.read_text())["address"]
-    return address
-
-
 def start_no_op_server(stack: ExitStack) -> str:
     """Address of a no-op server in a process of its own, which ends with the stack."""
     process = subprocess.Popen([sys.executable, str(NO_OP_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -122,6 +102,7 @@ def command(run_directory: Path | None, items: int, requests: int, repeats: int,
     import grpc
 
     from llmgr_core.evaluation.protocol import commit, machine
+    from services.client.local_server import ServerProcess
     from services.contract import ranking_service_pb2 as messages
     from services.ranking.live_ranker import LiveRanker
 
@@ -138,7 +119,8 @@ def command(run_directory: Path | None, items: int, requests: int, repeats: int,
 
         in_process = [milliseconds(lambda clicks: snapshot.rank(clicks, 20), sessions) for _ in range(repeats)]
 
-        ranking = grpc.insecure_channel(start_ranking_server(stack, root / "bundle", root / "store", scratch))
+        places = ("--bundle", str(root / "bundle"), "--store", str(root / "store"))
+        ranking = grpc.insecure_channel(stack.enter_context(ServerProcess("ranking", scratch, *places)).address)
         no_op = grpc.insecure_channel(start_no_op_server(stack))
         rank_call = ranking.unary_unary(f"/{messages.DESCRIPTOR.services_by_name['RankingService'].full_name}/RankSession")
         no_op_call = no_op.unary_unary(NO_OP_METHOD)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from bundle_fixture import Catalogue, make_live_catalogue
-from server_process import LiveServers, ServerProcess, places, start_both
+from server_process import LiveServers, places, start_both
 
 from llmgr_core.data.item import Item
 from llmgr_core.store import EmbeddingStore
 from services.client import EmbeddingClient, RankingClient, ServiceError
 from services.client.calls import RetryPolicy
+from services.client.local_server import ServerProcess
 
 
 def lamp(number: int) -> Item:

@@ -11,10 +11,11 @@ import time
 import pytest
 from bundle_fixture import make_catalogue
 from click.testing import CliRunner
-from server_process import ServerProcess, places
+from server_process import places
 
 from llmgr_core.commands.bench import command as bench
 from services.client import RankingClient, ServiceError
+from services.client.local_server import ServerProcess
 from services.commands.rank import command as rank
 
 LLMGR = [sys.executable, "-c", "from llmgr_core.command_line.main import main; main()"]
