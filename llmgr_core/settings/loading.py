@@ -88,7 +88,8 @@ def _check_keys(values: dict[str, Any], model: type[BaseModel], prefix: str, sou
     for key, value in values.items():
         dotted = prefix + key
         if key not in model.model_fields:
-            near = difflib.get_close_matches(dotted, known_keys(), n=1, cutoff=0.4)
+            near = difflib.get_close_matches(key, model.model_fields, n=1)
+            near = [prefix + name for name in near] or difflib.get_close_matches(dotted, known_keys(), n=1, cutoff=0.4)
             near += [known for known in known_keys() if known.rsplit(".", 1)[-1] == key]
             raise SettingsError(
                 f"{source}: unknown key {dotted}", f"did you mean {near[0]}?" if near else "`llmgr settings` lists every key"
