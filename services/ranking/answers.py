@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.ranker import Snapshot
+from llmgr_core.ranker.snapshot import UNKNOWN
 from services.contract import ranking_service_pb2
 from services.ranking.session_query import SessionQuery
-
-UNKNOWN = -1
 
 
 def rank_query(query: SessionQuery, snapshot: Snapshot) -> ranking_service_pb2.RankSessionResponse:

@@ -14,6 +14,7 @@ from services.ranking.live_ranker import LiveRanker, store_identity
 from services.ranking.metrics import RankingMetrics
 
 SECONDS_BEFORE_RETRY = 10.0
+LONGEST_JOIN_SECONDS = 5.0
 
 log = structlog.get_logger(service="ranking")
 
@@ -71,10 +72,10 @@ class BundleWatcher(threading.Thread):
             self.look()
 
     def stop(self) -> None:
-        """End the thread and wait for it."""
+        """End the thread and wait for it; one that is in the middle of loading ends with the process."""
         self._stopped.set()
         if self.is_alive():
-            self.join()
+            self.join(LONGEST_JOIN_SECONDS)
 
     def look(self) -> bool:
         """Serve what stands there now if it is not what is served; returns whether it was exchanged."""
@@ -85,16 +86,23 @@ class BundleWatcher(threading.Thread):
         if signature == self._refused and time.monotonic() < self._retry_at:
             return False
         try:
-            ranker = LiveRanker.open(self._bundle_path, self._store_path)
+            old = self._exchange()
         except Exception as error:
             if signature != self._refused:
                 log.error("bundle_refused", path=str(self._bundle_path), error=str(error))
                 self._metrics.bundle_loads.labels("refused").inc()
             self._refused, self._retry_at = signature, time.monotonic() + SECONDS_BEFORE_RETRY
             return False
-        old = self._current.exchange(ranker)
         self._served = signature
         self._metrics.bundle_loads.labels("served").inc()
-        log.info("bundle_exchanged", before=old.version, now=ranker.version, sequence=ranker.snapshot.sequence)
+        log.info("bundle_exchanged", before=old.version, now=self._current.ranker.version, sequence=self._current.sequence)
         old.close()
         return True
+
+    def _exchange(self) -> LiveRanker:
+        ranker = LiveRanker.open(self._bundle_path, self._store_path)
+        try:
+            return self._current.exchange(ranker)
+        except BaseException:
+            ranker.close()
+            raise

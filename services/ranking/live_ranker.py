@@ -94,10 +94,6 @@ class LiveRanker:
         self._transaction = transaction
         return refused
 
-    def lag(self) -> int:
-        """Changes of the store that the rows do not have yet."""
-        return 0 if self._store is None else max(self._store.sequence() - self.snapshot.sequence, 0)
-
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""
         snapshot = self.snapshot
