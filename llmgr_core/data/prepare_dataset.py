@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from llmgr_core.data.raw_input import RawInput
 from llmgr_core.data.reading import read_input
 from llmgr_core.data.sources import Sources
 from llmgr_core.data.text_pass import clean_texts
+from llmgr_core.errors import LlmgrError
 from llmgr_core.progress import Reporter
 from llmgr_core.settings import Settings
 
@@ -35,7 +37,18 @@ def prepare_dataset(sources: Sources, settings: Settings, path: Path, reporter: 
 
     Raises:
         InputError: input that cannot be used.
+        LlmgrError: the disk is full.
     """
+    try:
+        return _prepare(sources, settings, path, reporter, force=force)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space and run the same command again to go on"
+            raise LlmgrError(f"the disk is full: {path}.partial cannot be finished", hint) from error
+        raise
+
+
+def _prepare(sources: Sources, settings: Settings, path: Path, reporter: Reporter, *, force: bool) -> Artefact:
     identity = {
         "seed": settings.seed,
         "data": settings.data.model_dump(exclude=NO_PART_OF_THE_RESULT),

@@ -151,8 +151,10 @@ class _Reading:
             done = 0
             for batch in record_batches(source, record, fields, account):
                 yield batch
-                advance(source.position - done, rows=account.rows, bad=account.total)
-                done = source.position
+                if source.position > done:
+                    advance(source.position - done, rows=account.rows, bad=account.total)
+                    done = source.position
+            advance(source.position - done, rows=account.rows, bad=account.total)
         account.close()
         if account.total:
             self._reporter.event("bad rows", **account.summary())

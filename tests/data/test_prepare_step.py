@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from llmgr_core.data import Dataset, Item
 from llmgr_core.data import text_pass as text_pass_module
 from llmgr_core.data.prepare_dataset import prepare_dataset
 from llmgr_core.data.sources import Sources
-from llmgr_core.errors import ArtefactError, InputError
+from llmgr_core.errors import ArtefactError, InputError, LlmgrError
 from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings, load_settings
 from llmgr_core.text import TextCleaner
@@ -285,6 +286,26 @@ def test_an_interrupted_reading_starts_over(tmp_path: Path, monkeypatch: pytest.
         prepare(sources, tmp_path)
     monkeypatch.undo()
     assert len(Dataset.open(prepare(sources, tmp_path)).train) == 80
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_shop(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("llmgr_core.data.prepare_dataset.write_items", full)
+    with pytest.raises(LlmgrError, match=r"(?s)the disk is full.*free some space"):
+        prepare(sources, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("llmgr_core.data.prepare_dataset.read_input", None)
+    assert len(Dataset.open(prepare(sources, tmp_path)).train) == 80
+
+
+def test_importing_the_data_room_or_the_command_does_not_load_arrow() -> None:
+    code = "import sys, llmgr_core.data, llmgr_core.commands.prepare; print('pyarrow' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_settings_of_this_section_are_checked() -> None:

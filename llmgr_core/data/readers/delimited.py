@@ -71,7 +71,7 @@ class Delimited:
         first = next(iter(ChunkReader(path, 2**18, end_of_last_line)), None)
         if first is None:
             raise InputError(f"{path} is empty", "check the path")
-        head = first.data.decode("utf-8", "backslashreplace").splitlines()
+        head = [line.removesuffix("\r") for line in first.data.decode("utf-8", "backslashreplace").split("\n")]
         delimiter = "\t" if kind != "csv" else max(",;\t|", key=head[0].count)
         names = next(csv.reader([head[0]], delimiter=delimiter, quoting=csv.QUOTE_NONE if recbole else csv.QUOTE_MINIMAL))
         if recbole:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PEEKED_LINES = 200
 SMALLEST_SPLIT = 64 * 2**10
 PARTS = 16
+# An object column becomes one column for each key that any row has: with many keys, few rows at a time.
+LARGEST_INFERRED = 2**20
 
 
 class JsonLines:
@@ -107,6 +109,8 @@ class _JsonPiece:
         typed = {column: kind for column, kind in self.shape.types.items() if kind is not None}
         inferred = [column for column, kind in self.shape.types.items() if kind is None]
         infer = any(column.encode() in data for column in inferred)
+        if infer and len(data) > LARGEST_INFERRED:
+            raise NotColumnarError
         try:
             if not data.isascii():
                 data.decode("utf-8")
