@@ -29,15 +29,15 @@ def score_topk(
 
     Args:
         z: float [B, d], session vectors.
-        table: float [V, d] (float32, float16, bfloat16 or float64), item rows; products are summed in float32 at least.
+        table: float [V, d] (float32, float16, bfloat16 or float64), item rows.
         k: how many; at least 1.
         exclude: items a session must not get.
         candidates: the only items a session may get; repeats count once.
         additive: sparse scores added to the product; several of one item add up.
 
     Returns:
-        (ids int64 [B, k], scores [B, k], lse [B]), floats in the dtype of ``z``; where fewer than k items are eligible the
-        rest is -1 and -inf, and where none is the lse is -inf. A NaN in z or the table makes the lse NaN.
+        (ids int64 [B, k], scores [B, k], lse [B]), float32, or float64 if z or the table is; where fewer than k items are
+        eligible the rest is -1 and -inf, and where none is the lse is -inf. A NaN in z or the table makes the lse NaN.
 
     Raises:
         ValueError: shapes do not fit, k < 1, or an index outside the table.

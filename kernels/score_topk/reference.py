@@ -15,18 +15,20 @@ def score_topk_reference(
     candidates: RaggedItems | None = None,
     additive: RaggedScores | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All scores, session by session, in the dtype of ``z``.
+    """All scores, session by session, in float32 (float64 if an input is).
 
     score_bv = <z_b, t_v> + sum of b's additive values of v
     eligible: among b's candidates (if given) and not excluded
     order: score falling, then item index rising
     lse_b = log sum over eligible v of exp(score_bv)
     """
+    dtype = torch.promote_types(torch.promote_types(z.dtype, table.dtype), torch.float32)
+    z, table = z.to(dtype), table.to(dtype)
     ids = torch.full((len(z), k), -1, dtype=torch.int64, device=z.device)
     scores = torch.full((len(z), k), float("-inf"), dtype=z.dtype, device=z.device)
     lse = torch.full((len(z),), float("-inf"), dtype=z.dtype, device=z.device)
     for b in range(len(z)):
-        row = table.to(z.dtype) @ z[b]
+        row = table @ z[b]
         if additive is not None:
             begin, end = additive.offsets[b : b + 2].tolist()
             row = row.index_add(0, additive.indices[begin:end], additive.values[begin:end].to(row))
