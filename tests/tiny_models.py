@@ -8,10 +8,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-WORDS = (
-    "red blue green small large soft hard lipstick cream brush comb soap towel mirror powder gel oil wax lotion scent"
-    " product description session graph items clicks to last clicked before that next item answer which of these is described"
-).split()
+WORDS = [
+    *("red", "blue", "green", "small", "large", "soft", "hard", "product", "description"),
+    *("lipstick", "cream", "brush", "comb", "soap", "towel", "mirror", "powder", "gel", "oil", "wax", "lotion"),
+    *("session", "graph", "items", "clicks", "to", "last", "clicked", "before", "that", "next", "item"),
+    *("answer", "which", "of", "these", "is", "described"),
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 

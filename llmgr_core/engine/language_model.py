@@ -89,6 +89,8 @@ def load_language_model(directory: Path, dtype: Literal["fp32", "bf16"], device:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
+    # Its report on the language-model head that is left out, as it should be, reads like a fault.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if not any(directory.glob("*.safetensors")):

@@ -12,7 +12,12 @@ from llmgr_core.settings.engine import EngineSettings
 
 pytestmark = pytest.mark.weights
 
-TEXTS = ["Matte red lipstick by Maybelline", "Long-lasting lip color, crimson", "Cordless hair dryer with diffuser, 2000 W", "Toy Story"]
+TEXTS = [
+    "Matte red lipstick by Maybelline",
+    "Long-lasting lip color, crimson",
+    "Cordless hair dryer with diffuser, 2000 W",
+    "Toy Story",
+]
 
 
 def check(model: Path, hidden_size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert rates[0] < 0.2
     assert max(rates) == rates[10] == 1.0
     assert rates[-1] < 0.01
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
 
 
 def test_the_shipped_deepspeed_configuration_is_taken() -> None:

@@ -51,8 +51,8 @@ def tune_with_deepspeed(
     environment = {"DS_ACCELERATOR": "cuda" if torch.cuda.is_available() else "cpu", **os.environ}
     command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(count), "--master_port", str(_free_port())]
     command += ["--module", "trainer.tune.distributed", "--plan", str((draft.checkpoints / "plan.json").resolve())]
-    # The launcher writes its own progress to standard output, which belongs to results.
-    ended = subprocess.run(command, env=environment, stdout=sys.stderr, check=False)
+    # The launcher writes its own progress to standard output, which belongs to results: it goes to standard error (2).
+    ended = subprocess.run(command, env=environment, stdout=2, check=False)
     if ended.returncode or not result.is_file():
         raise LlmgrError(
             f"tuning under DeepSpeed ended with status {ended.returncode}",

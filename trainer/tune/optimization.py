@@ -119,11 +119,15 @@ class SingleProcess:
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], steps: int) -> None:
         for name, parameter in self._parameters.items():
-            parameter.data.copy_(tensors[f"weight.{name}"])
-            found = {moment: tensors.get(f"{moment}.{name}") for moment in MOMENTS}
-            if all(value is not None for value in found.values()):
-                moments = {key: value.to(parameter.device, copy=True) for key, value in found.items() if value is not None}
-                self._optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+            # A run under DeepSpeed keeps scalars as tensors of one number.
+            found = {
+                key: tensors[f"{key}.{name}"].reshape(parameter.shape).to(parameter.device, copy=True)
+                for key in ("weight", *MOMENTS)
+                if f"{key}.{name}" in tensors
+            }
+            parameter.data.copy_(found.pop("weight"))
+            if len(found) == len(MOMENTS):
+                self._optimizer.state[parameter] = {"step": torch.tensor(float(steps)), **found}
 
     def finish(self) -> None:
         self._optimizer.state.clear()

@@ -112,7 +112,9 @@ class ZeroOptimization:
             zero.optimizer.state[flat] = {"step": torch.tensor(float(steps)), **empty}
         self._name_moments()
         for name, parameter in self._parameters.items():
-            values = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("weight", *MOMENTS)}
+            values = {
+                key: tensors[f"{key}.{name}"].reshape(parameter.shape).to(parameter.device) for key in ("weight", *MOMENTS)
+            }
             parameter.data.copy_(values["weight"])
             safe_set_full_fp32_param(parameter, values["weight"])
             for moment in MOMENTS:
