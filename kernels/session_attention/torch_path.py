@@ -1,6 +1,8 @@
-"""GC-SAN's self-attention block in plain torch operations, without a loop over sessions."""
+"""GC-SAN's self-attention block: dense parts on flat rows, attention in blocks of sessions of like length."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -18,82 +20,111 @@ def session_attention_torch(
     causal: bool = False,
     last_only: bool = False,
 ) -> torch.Tensor:
-    """Same meaning as ``session_attention_reference``."""
-    if len(rows) == 0:
-        return rows.new_zeros(len(offsets) - 1 if last_only else 0, weights.dimension)
+    """Same meaning as ``session_attention_reference``, without a loop over sessions."""
     if not last_only:
-        return _after_attention(_every_row(rows, offsets, weights, num_heads, causal), rows, weights)
-    filled = offsets[1:] > offsets[:-1]
-    last = rows.index_select(0, offsets[1:][filled] - 1)
-    answers = _after_attention(_last_rows(rows, last, offsets, filled, weights, num_heads), last, weights)
-    if len(last) == len(filled):
-        return answers
-    return answers.new_zeros(len(filled), weights.dimension).masked_scatter(filled[:, None], answers)
-
-
-def _last_rows(
-    rows: torch.Tensor,
-    last: torch.Tensor,
-    offsets: torch.Tensor,
-    filled: torch.Tensor,
-    weights: SessionAttentionWeights,
-    num_heads: int,
-) -> torch.Tensor:
-    """What the last row of each session that has one attends to, float [sessions, d]: a softmax over ragged segments."""
-    d = weights.dimension
-    width = d // num_heads
-    query = functional.linear(last, weights.query_key_value[:d], weights.query_key_value_bias[:d])
-    key, value = functional.linear(rows, weights.query_key_value[d:], weights.query_key_value_bias[d:]).chunk(2, dim=1)
-    starts = torch.cat([offsets[:-1][filled], offsets[-1:]])
-    session = torch.repeat_interleave(torch.arange(len(last), device=rows.device), starts.diff(), output_size=len(rows))
-    asked = segment_expand(query, session, starts)
-    scores = (asked * key).view(-1, num_heads, width).sum(dim=2) / width**0.5
-    with torch.no_grad():
-        places = session[:, None].expand_as(scores)
-        highest = scores.new_full((len(last), num_heads), float("-inf")).scatter_reduce(0, places, scores, "amax")
-    shares = torch.exp(scores - highest.index_select(0, session))
-    weighted = (shares[:, :, None] * value.view(-1, num_heads, width)).view(-1, d)
-    totals = segment_sum(shares, session, starts)
-    attended = segment_sum(weighted, session, starts).view(-1, num_heads, width) / totals[:, :, None]
-    return attended.view(-1, d)
-
-
-def _every_row(
-    rows: torch.Tensor, offsets: torch.Tensor, weights: SessionAttentionWeights, num_heads: int, causal: bool
-) -> torch.Tensor:
-    """What each row attends to, float [T, d]: sessions of like length together, padded to the next power of two."""
-    d = weights.dimension
-    width = d // num_heads
-    projected = functional.linear(rows, weights.query_key_value, weights.query_key_value_bias)
+        if len(rows) == 0:
+            return rows
+        projected = functional.linear(rows, weights.query_key_value, weights.query_key_value_bias)
+        return _after_attention(_attend(projected, offsets, num_heads, causal), rows, weights)
     lengths = offsets.diff()
-    attended, taken = [], []
-    size, limit = 1, int(lengths.max())
-    while size < 2 * limit:
-        chosen = torch.nonzero((lengths > size // 2) & (lengths <= size)).squeeze(1)
-        if len(chosen):
-            place = torch.arange(size, device=rows.device)
-            within = place < lengths[chosen][:, None]
-            source = torch.where(within, offsets[:-1][chosen][:, None] + place, 0)
-            parts = projected[source].view(len(chosen), size, 3, num_heads, width).permute(2, 0, 3, 1, 4)
-            allowed = within[:, None, None, :].expand(-1, 1, size, -1)
-            if causal:
-                allowed = allowed & (place <= place[:, None])
-            # Rows past the end of a session have nothing to look at; they look at the first row and are dropped below.
-            allowed = allowed | (~within[:, None, :, None] & (place == 0))
-            scores = (parts[0] @ parts[1].transpose(2, 3) / width**0.5).masked_fill(~allowed, float("-inf"))
-            mixed = (torch.softmax(scores, dim=3) @ parts[2]).transpose(1, 2).reshape(len(chosen), size, d)
-            attended.append(mixed[within])
-            taken.append(source[within])
-        size *= 2
-    back = torch.argsort(torch.cat(taken))
-    return torch.cat(attended).index_select(0, back)
+    filled = torch.nonzero(lengths > 0).squeeze(1)
+    result = rows.new_zeros(len(lengths), weights.dimension)
+    if len(filled) == 0:
+        return result
+    last = rows.index_select(0, offsets[1:][filled] - 1)
+    attended = _attend_last(last, rows, torch.cat([offsets[:1], offsets[1:][filled]]), weights, num_heads)
+    # The last row sees all rows of its session, causal or not.
+    read_out = _after_attention(attended, last, weights)
+    return read_out if len(filled) == len(lengths) else result.index_put((filled,), read_out)
 
 
 def _after_attention(attended: torch.Tensor, rows: torch.Tensor, weights: SessionAttentionWeights) -> torch.Tensor:
-    """Output map, residual and norm, feed-forward part, residual and norm."""
-    d = (weights.dimension,)
-    h = functional.linear(attended, weights.output, weights.output_bias) + rows
-    h = functional.layer_norm(h, d, weights.attention_norm[0], weights.attention_norm[1], NORM_EPSILON)
-    inner = torch.relu(functional.linear(h, weights.inner, weights.inner_bias))
-    y = functional.linear(inner, weights.outer, weights.outer_bias) + h
-    return functional.layer_norm(y, d, weights.feed_forward_norm[0], weights.feed_forward_norm[1], NORM_EPSILON)
+    d = weights.dimension
+    hidden = functional.linear(attended, weights.output, weights.output_bias) + rows
+    hidden = functional.layer_norm(hidden, (d,), weights.attention_norm[0], weights.attention_norm[1], NORM_EPSILON)
+    inner = torch.relu(functional.linear(hidden, weights.inner, weights.inner_bias))
+    outer = functional.linear(inner, weights.outer, weights.outer_bias) + hidden
+    return functional.layer_norm(outer, (d,), weights.feed_forward_norm[0], weights.feed_forward_norm[1], NORM_EPSILON)
+
+
+def _attend_last(
+    last: torch.Tensor, rows: torch.Tensor, offsets: torch.Tensor, weights: SessionAttentionWeights, num_heads: int
+) -> torch.Tensor:
+    """Attention of the last row of each (filled) session alone: [B, d].
+
+    With one query a session the key map moves to the query, <W_q x + b_q, W_k y + b_k> = <W_k^T (W_q x + b_q), y> plus a number
+    that the softmax drops, and the value map behind the sum, so that no product runs over all T rows.
+    """
+    d = weights.dimension
+    width = d // num_heads
+    segment = torch.repeat_interleave(torch.arange(len(last), device=rows.device), offsets.diff(), output_size=len(rows))
+    query = functional.linear(last, weights.query_key_value[:d], weights.query_key_value_bias[:d])
+    key_map = weights.query_key_value[d : 2 * d].view(num_heads, width, d)
+    value_map = weights.query_key_value[2 * d :].view(num_heads, width, d)
+    heads = []
+    for head in range(num_heads):
+        moved = (query[:, head * width : (head + 1) * width] * width**-0.5) @ key_map[head]
+        scores = torch.linalg.vecdot(rows, segment_expand(moved, segment, offsets))
+        probabilities = _segment_softmax(scores, segment, offsets)
+        heads.append(segment_sum(rows * probabilities[:, None], segment, offsets) @ value_map[head].T)
+    return torch.cat(heads, dim=1) + weights.query_key_value_bias[2 * d :]
+
+
+def _segment_softmax(scores: torch.Tensor, segment: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    maximum = scores.new_full((len(offsets) - 1,), float("-inf"))
+    maximum = maximum.scatter_reduce(0, segment, scores.detach(), reduce="amax")
+    exponentials = torch.exp(scores - maximum[segment])[:, None]
+    return (exponentials / segment_expand(segment_sum(exponentials, segment, offsets), segment, offsets)).squeeze(1)
+
+
+def _attend(projected: torch.Tensor, offsets: torch.Tensor, num_heads: int, causal: bool) -> torch.Tensor:
+    """Attention of all rows: [T, d] from their queries, keys and values [T, 3d].
+
+    Sessions are sorted into classes by length, each class padded to its own longest session, at most twice its shortest:
+    less than half of a class is padding, and a long session costs the short ones nothing.
+    """
+    d = projected.shape[1] // 3
+    lengths = offsets.diff()
+    places, shapes = [], []
+    size = 1
+    while size < 2 * int(lengths.max()):
+        members = torch.nonzero((lengths > size // 2) & (lengths <= size)).squeeze(1)
+        size *= 2
+        if len(members) == 0:
+            continue
+        step = torch.arange(int(lengths[members].max()), device=projected.device)
+        present = step < lengths[members][:, None]
+        places.append(torch.where(present, offsets[:-1][members][:, None] + step, -1).view(-1))
+        shapes.append((len(members), len(step)))
+    place = torch.cat(places)
+    slots = torch.nonzero(place >= 0).squeeze(1)
+    slot_of_row = torch.empty_like(slots)
+    slot_of_row[place[slots]] = slots
+    padded = _Rearrange.apply(projected, place, slot_of_row)  # type: ignore[no-untyped-call]
+    parts = []
+    sizes = [count * width for count, width in shapes]
+    for (count, width), rows, own in zip(shapes, torch.split(padded, sizes), torch.split(place, sizes), strict=True):
+        query, key, value = rows.view(count, width, 3, num_heads, d // num_heads).permute(2, 0, 3, 1, 4)
+        visible = (own >= 0).view(count, 1, 1, width)
+        if causal:
+            visible = visible & torch.ones(width, width, dtype=torch.bool, device=own.device).tril()
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        parts.append(attended.transpose(1, 2).reshape(count * width, d))
+    return _Rearrange.apply(torch.cat(parts), slot_of_row, place)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Rearrange(torch.autograd.Function):
+    """result[i] = rows[places[i]], zeros where places[i] is -1; ``inverse`` says the same from the rows' side.
+
+    No row is taken twice, so the gradient is a gather too and needs no sums.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(places, inverse)
+        return rows.index_select(0, places.clamp(min=0)).masked_fill_((places < 0)[:, None], 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        places, inverse = ctx.saved_tensors
+        return _Rearrange.apply(grad, inverse, places), None, None  # type: ignore[no-untyped-call]
