@@ -43,18 +43,31 @@ serve() {
 printf '\n\033[1m== llmgr serve embedding, llmgr serve ranking\033[0m\n'
 serve embedding
 serve ranking
-embedding=$(cat "$RUN/embedding.ready")
-ranking=$(cat "$RUN/ranking.ready")
+address() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["address"])' "$RUN/$1.ready"; }
+embedding=$(address embedding)
+ranking=$(address ranking)
 echo "embedding server on $embedding, ranking server on $ranking"
 
-# A session of three children's films (Toy Story, The Lion King, Aladdin), ranked over gRPC.
+# Who watched Toy Story, The Lion King and Aladdin: what next? Ranked over gRPC, no language model involved.
 session=(1 71 95)
-step llmgr rank "${session[@]}" --top-k 10 --address "$ranking" --embedding-address "$embedding"
+step llmgr rank "${session[@]}" --top-k 10 --address "$ranking" --titles-from "$embedding"
 
-# A film nobody has seen: text alone, recommendable as soon as EmbedItem has answered.
-step llmgr insert --item-id new-1 --title "Toy Story and the Lion Prince (1998)" --category "Animation" --category "Children's" \
-    --category "Comedy" --address "$embedding"
-step llmgr rank "${session[@]}" --top-k 20 --address "$ranking" --embedding-address "$embedding" --expect new-1
+# A film nobody has seen: its text goes through the language model once, and it can be ranked as soon as EmbedItem has answered.
+step llmgr insert new-1 --title "Toy Story 2 (1999)" --category Animation --category "Children's" --category Comedy \
+    --address "$embedding"
+
+# The next rankings hold it, no restart: among all films, and on a shelf of ten from one page of the shop.
+printf '\n\033[1m== the inserted film in the ranking of the whole catalogue\033[0m\n'
+llmgr rank "${session[@]}" --top-k 1000 --address "$ranking" --json >"$RUN/ranking.json"
+python3 - "$RUN/ranking.json" <<'PYTHON'
+import json, sys
+
+items = json.load(open(sys.argv[1]))["items"]
+place = [item["item_id"] for item in items].index("new-1")  # an error ends the demo if it is not there
+print(f"new-1 is at place {place + 1}, with probability {items[place]['probability']:.2e}")
+PYTHON
+shelf=(new-1 8 99 101 102 132 172 225 243 257)
+step llmgr rank "${session[@]}" "${shelf[@]/#/--candidate=}" --address "$ranking" --titles-from "$embedding"
 
 step llmgr evaluate --run "$RUN" --config "$CONFIG"
 printf '\nDone in %d s. Everything lies under %s; `make serve` starts both servers again.\n' "$((SECONDS - started))" "$RUN"
