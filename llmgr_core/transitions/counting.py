@@ -10,7 +10,7 @@ from llmgr_core.settings.transitions import TransitionSettings
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-PAIRS_AT_ONCE = 20_000_000
+PAIRS_AT_ONCE = 5_000_000
 
 
 def sum_by_key(keys: Ints, values: Floats) -> tuple[Ints, Floats]:
@@ -55,7 +55,7 @@ def count_transitions(sessions: Sessions, num_items: int, settings: TransitionSe
         keys: int64 [E], ``source * num_items + target``, ascending.
         mass: float64 [E].
     """
-    keys, mass = np.zeros(0, dtype=np.int64), np.zeros(0)
+    merged: list[tuple[Ints, Floats]] = []
     clicks_at_once = max(PAIRS_AT_ONCE // (2 * settings.window), 1)
     start = 0
     while start < len(sessions):
@@ -64,7 +64,15 @@ def count_transitions(sessions: Sessions, num_items: int, settings: TransitionSe
         offsets = sessions.offsets[start : end + 1]
         block = Sessions(sessions.items[offsets[0] : offsets[-1]], offsets - offsets[0])
         _, source, target, weight = pairs_of_sessions(block, settings)
-        block_keys, block_mass = sum_by_key(source * num_items + target, weight)
-        keys, mass = sum_by_key(np.concatenate([keys, block_keys]), np.concatenate([mass, block_mass]))
+        merged.append(sum_by_key(source * num_items + target, weight))
+        # Only sums of like size are merged, so that no pair is sorted more than a logarithmic number of times.
+        while len(merged) > 1 and len(merged[-2][0]) < 2 * len(merged[-1][0]):
+            merged[-2:] = [_merge(merged[-2:])]
         start = end
-    return keys, mass
+    return _merge(merged)
+
+
+def _merge(parts: list[tuple[Ints, Floats]]) -> tuple[Ints, Floats]:
+    if not parts:
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    return sum_by_key(np.concatenate([keys for keys, _ in parts]), np.concatenate([mass for _, mass in parts]))

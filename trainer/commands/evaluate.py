@@ -11,7 +11,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from llmgr_core.artefacts import open_artefact
+from llmgr_core.artefacts import Artefact, Manifest, open_artefact
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import ArtefactError
 from llmgr_core.run_directory import RunDirectory
@@ -58,6 +58,7 @@ def command(step: Step, seed_runs: tuple[Path, ...]) -> None:
     write_ranks(directory, splits)
     seeds = [step.settings.seed]
     results = _results(dataset.protocol, {split: [found] for split, found in splits.items()}, step, seeds, dataset.digest)
+    results["artefacts"] = _digests(step.run)
     write_results(directory / RESULTS_NAME, results)
     _show(results, directory, "tables.txt", "report.html")
 
@@ -147,6 +148,12 @@ def _with_teacher(
     found[teacher.name] = evaluate(teacher, some, batch_size=len(some))
     step.reporter.event("evaluated", scorer=teacher.name, split=split, examples=len(some), seconds=found[teacher.name].seconds)
     return {f"{split}-{len(some)}": SplitRanks(_target_counts(dataset, some), found)}
+
+
+def _digests(run: RunDirectory) -> dict[str, str]:
+    """Digest of every artefact that was evaluated, so that a figure can be traced to its weights."""
+    paths = [run.dataset, run.backbone, run.tuned, *(run.ranker(variant) for variant in RANKER_VARIANTS)]
+    return {path.name: Artefact(path, Manifest.read(path)).digest for path in paths if path.is_dir()}
 
 
 def _target_counts(dataset: Dataset, examples: Examples) -> Any:
