@@ -48,7 +48,7 @@ ALIKE = {
     "title": [
         st.text(max_size=5),
         st.lists(st.text(max_size=3), max_size=3),
-        st.integers(),
+        st.integers(-(2**60), 2**60),
         st.none() | st.text("ab ", max_size=3),
     ],
     "category": [
