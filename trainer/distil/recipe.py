@@ -22,6 +22,7 @@ from llmgr_core.settings.encoder import EncoderSettings
 from trainer.distil.imitation import Imitation
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.teacher_rankings import TeacherRankings
+from trainer.distil.transition_weight import SCORES_AT_ONCE
 from trainer.pretrain.checkpoint import Checkpoint, optimizer_tensors, random_tensors, restore_optimizer, restore_random
 from trainer.pretrain.log import TrainingLog
 
@@ -228,7 +229,9 @@ class Distillation:
         loss = self.epoch_loss / len(self.loader)
         metrics: dict[str, float] = {}
         if len(self.validation):
-            metrics = summarise(evaluate(StudentScorer(self.student), self.validation).masked)
+            metrics = summarise(
+                evaluate(StudentScorer(self.student), self.validation, batch_size=self._ranked_at_once()).masked
+            )
         better = not metrics or not self.best_metrics or metrics[STOPPING_METRIC] > self.best_metrics[STOPPING_METRIC]
         if better:
             self.best = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
@@ -241,6 +244,9 @@ class Distillation:
             "epoch", number=epoch, loss=round(loss, 5), **metrics, seconds=round(seconds, 2), best=self.best_epoch == epoch
         )
         self._write_checkpoint()
+
+    def _ranked_at_once(self) -> int:
+        return max(1, min(512, SCORES_AT_ONCE // self.student.online.num_items))
 
     def _rate_share(self) -> float:
         """Linear rise over the first steps, then a cosine from 1 to ``FINAL_RATE_SHARE`` over all epochs."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmgr_core.evaluation import expected_calibration_error
 from llmgr_core.sessions import Examples
-from trainer.distil.transition_weight import ScoreFunction, hide_seen
+from trainer.distil.transition_weight import ScoreFunction, hide_seen, in_blocks
 
 LOGITS_AT_MOST = 60_000_000
 LOWEST, HIGHEST = 0.05, 20.0
@@ -54,7 +54,7 @@ def fit_temperature(score: ScoreFunction, examples: Examples, *, include_seen: b
     width = score(examples.select(slice(0, 1))).shape[1]
     used = min(len(examples), max(LOGITS_AT_MOST // width, 2))
     chosen = examples.select(np.arange(used, dtype=np.int64) * len(examples) // used)
-    scores, targets = _usable_scores(score, chosen, include_seen)
+    scores, targets = _usable_scores(score, chosen, width, include_seen)
     fitting, checking = (scores[::2], targets[::2]), (scores[1::2], targets[1::2])
     if not len(checking[1]):
         return TemperatureFit(1.0, 0.0, 0.0, 0.0, 0.0, 0)
@@ -69,10 +69,9 @@ def fit_temperature(score: ScoreFunction, examples: Examples, *, include_seen: b
     )
 
 
-def _usable_scores(score: ScoreFunction, examples: Examples, include_seen: bool) -> tuple[Tensor, Tensor]:
+def _usable_scores(score: ScoreFunction, examples: Examples, num_items: int, include_seen: bool) -> tuple[Tensor, Tensor]:
     blocks, targets = [], []
-    for start in range(0, len(examples), 512):
-        batch = examples.select(slice(start, start + 512))
+    for batch in in_blocks(examples, num_items):
         block = hide_seen(score(batch), batch, include_seen)
         target = torch.from_numpy(batch.targets.astype(np.int64))
         usable = torch.isfinite(block.gather(1, target[:, None])[:, 0])

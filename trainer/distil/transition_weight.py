@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ METRIC = "NDCG@20"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0)
 SLOPES = (5.0, 20.0, 80.0)
 KEPT = 64
-BLOCK = 512
+SCORES_AT_ONCE = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ class _Contenders:
     def collect(cls, score: ScoreFunction, graph: TransitionGraph, examples: Examples, include_seen: bool) -> _Contenders:
         parts: list[tuple[npt.NDArray[np.generic], ...]] = []
         first = 0
-        for start in range(0, len(examples), BLOCK):
-            batch = examples.select(slice(start, start + BLOCK))
+        for batch in in_blocks(examples, graph.num_items):
             logits = hide_seen(score(batch), batch, include_seen)
             transitions = graph.scores(batch.prefixes(graph.settings.clicks))
             target = torch.from_numpy(batch.targets.astype(np.int64))[:, None]
@@ -123,6 +122,13 @@ class _Contenders:
         level = np.bincount(self.example, weights=scores == targets[self.example], minlength=size)
         ranks = np.where(np.isfinite(targets), 1 + above + level / 2, np.inf)
         return summarise(ranks)[METRIC]
+
+
+def in_blocks(examples: Examples, num_items: int) -> Iterator[Examples]:
+    """Consecutive examples, so many at a time that their scores of all items stay within bounds."""
+    size = max(SCORES_AT_ONCE // max(num_items, 1), 1)
+    for start in range(0, len(examples), size):
+        yield examples.select(slice(start, start + size))
 
 
 def hide_seen(scores: Tensor, examples: Examples, include_seen: bool) -> Tensor:
