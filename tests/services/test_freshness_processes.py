@@ -102,6 +102,7 @@ def test_nothing_acknowledged_is_lost_when_the_embedding_server_is_killed(live):
             assert newest > max(kept.values())
             with RankingClient(ranking.address) as ranks:
                 assert kept.keys() | {"lamp-9999"} <= ranked_ids(ranks, newest)
+            assert again.terminate() == 0
         stop.set()
         workers[-1].join()
     assert len(rankings) > while_down
@@ -111,10 +112,10 @@ def test_nothing_acknowledged_is_lost_when_the_embedding_server_is_killed(live):
         assert store.damaged_count == 0
 
 
-def test_a_killed_ranking_server_serves_again_and_leaves_the_writer_alone(live):
-    directory, catalogue = live
-    with ServerProcess("embedding", directory, *places(catalogue)) as embedding, EmbeddingClient(embedding.address) as inserts:
-        with ServerProcess("ranking", directory, *places(catalogue)) as ranking:
+def test_a_killed_ranking_server_serves_again_and_leaves_the_writer_alone(live_servers, tmp_path):
+    catalogue = live_servers.catalogue
+    with EmbeddingClient(live_servers.embedding.address) as inserts:
+        with ServerProcess("ranking", tmp_path, *places(catalogue)) as ranking:
             with RankingClient(ranking.address) as ranks:
                 before = ranks.rank(["item-1", "item-2"])
             port = ranking.port
@@ -122,15 +123,13 @@ def test_a_killed_ranking_server_serves_again_and_leaves_the_writer_alone(live):
         sequence = inserts.embed(lamp(5000)).sequence
         # The very port: connections of the dead server do not hold it.
         with (
-            ServerProcess("ranking", directory, *places(catalogue), port=port) as again,
+            ServerProcess("ranking", tmp_path, *places(catalogue), port=port) as again,
             RankingClient(again.address) as ranks,
         ):
             assert again.port == port
             assert "lamp-5000" in ranked_ids(ranks, sequence)
-            after = ranks.rank(["item-1", "item-2"])
-            assert after.model_version == before.model_version
+            assert ranks.rank(["item-1", "item-2"]).model_version == before.model_version
             assert again.terminate() == 0
-        assert embedding.terminate() == 0
 
 
 def test_the_client_sees_every_change_once_and_in_order(live_servers):
