@@ -10,6 +10,7 @@ import torch
 # Scores held at a time, per slab of sessions and chunk of items: 4 MB of float32.
 CHUNK_SCORES = 1 << 20
 SLAB_SESSIONS = 128
+SMALLEST_CHUNK = 1 << 10
 CHUNK_ITEMS = 1 << 16
 # Matrix products of another shape round otherwise; what lies this close below the k-th score is kept and scored exactly.
 SLACK_EPSILONS = 64.0
@@ -56,7 +57,7 @@ def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edi
         edits: applied to the scores in this order.
     """
     num_sessions, num_items = len(z), len(table)
-    width = min(num_items, max(1024, min(CHUNK_ITEMS, CHUNK_SCORES // num_sessions)))
+    width = min(num_items, max(SMALLEST_CHUNK, min(CHUNK_ITEMS, CHUNK_SCORES // num_sessions)))
     starts = range(0, num_items, width)
     block = next(size for size in (64, 16, 4, 1) if size == 1 or width >= 4 * k * size)
     width_in_blocks = -(-width // block) * block

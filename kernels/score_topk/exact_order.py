@@ -6,7 +6,7 @@ import torch
 
 from kernels.score_topk.pairs import SparseScores
 
-PAIRS_AT_A_TIME = 1 << 16
+PAIRS_AT_A_TIME = 1 << 12
 
 
 def exact_scores(
