@@ -80,7 +80,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch(examples, done):
     expected = [places.tolist() for _ in range(3) for _, _, places in whole]
     interrupted = ExampleLoader(examples, 32, seed=1)
     got = [places.tolist() for _, _, places in interrupted]
-for _, (_, _, places) in zip(range(done), interrupted, strict=False):
+    for _, (_, _, places) in zip(range(done), interrupted, strict=False):
         got.append(places.tolist())
     state = json.loads(json.dumps(interrupted.state()))
     resumed = ExampleLoader(examples, 32, seed=1)
