@@ -1,24 +1,27 @@
 """Bytes of one record, for each database of the store.
 
 All integers are little-endian, but the sequence number in the key of a change, which is big-endian so that LMDB sorts by it.
-Every record ends its header with a CRC-32 over everything else in it: LMDB itself does not notice a flipped bit in a value.
+Every record carries a CRC-32 over all that follows it: LMDB itself does not notice a flipped bit in a value.
 
     vectors   key    fingerprint key (16) | text hash (16)
-              value  "LGRv" | version u8 | type u8 | 0 u16 | dimensions u32 | crc u32 | numbers fp16
+              value  "LGRv" | crc u32 | version u8 | type u8 | 0 u16 | dimensions u32 | numbers fp16
     items     key    0x00 | id in UTF-8, or, where that is longer than 510 bytes, 0x01 | BLAKE2b-256 of it
-              value  "LGRi" | version u8 | deleted u8 | texts u16 | id bytes u32 | sequence u64 | time ns u64 | crc u32
+              value  "LGRi" | crc u32 | version u8 | deleted u8 | texts u16 | id bytes u32 | sequence u64 | time ns u64
                      | texts x (fingerprint key 16, text hash 16) | id | record as inserted
     changes   key    sequence u64, big-endian
-              value  "LGRc" | version u8 | operation u8 | 0 u16 | crc u32 | fingerprint key (16) | id
+              value  "LGRc" | crc u32 (the key goes into it too) | version u8 | operation u8 | 0 u16
+                     | fingerprint key (16) | id
 """
 
 from __future__ import annotations
 
 import struct
-import zlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
+from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -30,12 +33,13 @@ HASH_BYTES = 16
 LONGEST_RAW_ID = 510
 NO_FINGERPRINT = bytes(HASH_BYTES)
 
-_VECTOR = struct.Struct("<4sBBHII")
-_ITEM = struct.Struct("<4sBBHIQQI")
-_CHANGE = struct.Struct("<4sBBHI")
+_VECTOR = struct.Struct("<4sIBBHI")
+_ITEM = struct.Struct("<4sIBBHIQQ")
+_CHANGE = struct.Struct("<4sIBBH")
 _SEQUENCE = struct.Struct(">Q")
 _VECTOR_MAGIC, _ITEM_MAGIC, _CHANGE_MAGIC = b"LGRv", b"LGRi", b"LGRc"
-_CRC_BYTES = 4
+# Magic and sum; what follows is summed.
+_SUMMED_FROM = 8
 
 Buffer = bytes | memoryview
 
@@ -51,8 +55,7 @@ class Operation(IntEnum):
     DELETE = 2
 
 
-@dataclass(frozen=True)
-class ItemRecord:
+class ItemRecord(NamedTuple):
     """One row of database items.
 
     Attributes:
@@ -66,7 +69,7 @@ class ItemRecord:
 
     item_id: str
     record: bytes
-    texts: dict[bytes, bytes] = field(default_factory=dict)
+    texts: Mapping[bytes, bytes]
     sequence: int = 0
     deleted: bool = False
     updated_ns: int = 0
@@ -135,9 +138,7 @@ def half_precision(vector: np.ndarray) -> np.ndarray:
 
 def pack_vector(half: np.ndarray) -> bytes:
     """Row of a float16 [D] vector that half_precision has passed."""
-    payload = half.tobytes()
-    head = _VECTOR.pack(_VECTOR_MAGIC, VERSION, FLOAT16, 0, half.size, 0)[:-_CRC_BYTES]
-    return head + zlib.crc32(payload, zlib.crc32(head)).to_bytes(_CRC_BYTES, "little") + payload
+    return _sealed(_VECTOR.pack(_VECTOR_MAGIC, 0, VERSION, FLOAT16, 0, half.size) + half.tobytes())
 
 
 def vector_payload(row: Buffer) -> Buffer:
@@ -146,8 +147,12 @@ def vector_payload(row: Buffer) -> Buffer:
     Raises:
         DamagedRecordError: the row is not as it was written.
     """
-    payload = _checked(row, _VECTOR, _VECTOR_MAGIC, "vector")
-    kind, dimensions = row[5], int.from_bytes(row[8:12], "little")
+    if len(row) < _VECTOR.size:
+        raise DamagedRecordError(f"no vector record ({len(row)} bytes)")
+    magic, crc, version, kind, _, dimensions = _VECTOR.unpack_from(row)
+    if magic != _VECTOR_MAGIC or version != VERSION or crc32(row[_SUMMED_FROM:]) != crc:
+        raise _damage("vector", magic == _VECTOR_MAGIC, version)
+    payload = row[_VECTOR.size :]
     if kind != FLOAT16 or len(payload) != 2 * dimensions:
         raise DamagedRecordError(f"vector of type {kind} with {dimensions} numbers in {len(payload)} bytes")
     return payload
@@ -156,11 +161,8 @@ def vector_payload(row: Buffer) -> Buffer:
 def pack_item(item: ItemRecord) -> bytes:
     """Row of an item."""
     raw_id = item.item_id.encode("utf-8")
-    body = b"".join([*(key + item.texts[key] for key in sorted(item.texts)), raw_id, item.record])
-    head = _ITEM.pack(_ITEM_MAGIC, VERSION, item.deleted, len(item.texts), len(raw_id), item.sequence, item.updated_ns, 0)[
-        :-_CRC_BYTES
-    ]
-    return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(_CRC_BYTES, "little") + body
+    head = _ITEM.pack(_ITEM_MAGIC, 0, VERSION, item.deleted, len(item.texts), len(raw_id), item.sequence, item.updated_ns)
+    return _sealed(b"".join([head, *(key + item.texts[key] for key in sorted(item.texts)), raw_id, item.record]))
 
 
 def unpack_item(row: Buffer) -> ItemRecord:
@@ -169,24 +171,26 @@ def unpack_item(row: Buffer) -> ItemRecord:
     Raises:
         DamagedRecordError: the row is not as it was written.
     """
-    body = bytes(_checked(row, _ITEM, _ITEM_MAGIC, "item"))
-    _, _, deleted, texts, id_bytes, sequence, updated_ns, _ = _ITEM.unpack_from(row)
-    pair = 2 * HASH_BYTES
-    pairs = {
-        body[start : start + HASH_BYTES]: body[start + HASH_BYTES : start + pair] for start in range(0, texts * pair, pair)
-    }
-    start = texts * pair
-    item_id = body[start : start + id_bytes].decode("utf-8")
-    return ItemRecord(item_id, body[start + id_bytes :], pairs, sequence, bool(deleted), updated_ns)
+    if len(row) < _ITEM.size:
+        raise DamagedRecordError(f"no item record ({len(row)} bytes)")
+    magic, crc, version, deleted, texts, id_bytes, sequence, updated_ns = _ITEM.unpack_from(row)
+    if magic != _ITEM_MAGIC or version != VERSION or crc32(row[_SUMMED_FROM:]) != crc:
+        raise _damage("item", magic == _ITEM_MAGIC, version)
+    body = bytes(row[_ITEM.size :])
+    pairs = {}
+    start = 0
+    for _ in range(texts):
+        pairs[body[start : start + HASH_BYTES]] = body[start + HASH_BYTES : start + 2 * HASH_BYTES]
+        start += 2 * HASH_BYTES
+    end = start + id_bytes
+    return ItemRecord(body[start:end].decode("utf-8"), body[end:], pairs, sequence, bool(deleted), updated_ns)
 
 
 def pack_change(change: Change) -> bytes:
     """Row of a change; the sequence is its key."""
-    head = _CHANGE.pack(_CHANGE_MAGIC, VERSION, change.operation, 0, 0)[:-_CRC_BYTES]
-    body = change.fingerprint_key + change.item_id.encode("utf-8")
-    key = sequence_key(change.sequence)
+    head = _CHANGE.pack(_CHANGE_MAGIC, 0, VERSION, change.operation, 0)
     # The key goes into the sum: a row that moved to another place is damaged too.
-    return head + zlib.crc32(body, zlib.crc32(head, zlib.crc32(key))).to_bytes(_CRC_BYTES, "little") + body
+    return _sealed(head + change.fingerprint_key + change.item_id.encode("utf-8"), crc32(sequence_key(change.sequence)))
 
 
 def unpack_change(key: Buffer, row: Buffer) -> Change:
@@ -195,18 +199,24 @@ def unpack_change(key: Buffer, row: Buffer) -> Change:
     Raises:
         DamagedRecordError: the row is not as it was written.
     """
-    body = bytes(_checked(row, _CHANGE, _CHANGE_MAGIC, "change", key))
-    return Change(sequence_of(key), body[HASH_BYTES:].decode("utf-8"), Operation(row[5]), body[:HASH_BYTES])
+    start = _CHANGE.size + HASH_BYTES
+    if len(row) < start:
+        raise DamagedRecordError(f"no change record ({len(row)} bytes)")
+    magic, crc, version, operation, _ = _CHANGE.unpack_from(row)
+    if magic != _CHANGE_MAGIC or version != VERSION or crc32(row[_SUMMED_FROM:], crc32(key)) != crc:
+        raise _damage("change", magic == _CHANGE_MAGIC, version)
+    item_id = bytes(row[start:]).decode("utf-8")
+    return Change(sequence_of(key), item_id, Operation(operation), bytes(row[_CHANGE.size : start]))
 
 
-def _checked(row: Buffer, header: struct.Struct, magic: bytes, what: str, key: Buffer = b"") -> Buffer:
-    """What follows the header, after magic, version and sum were found right."""
-    size = header.size
-    if len(row) < size or bytes(row[:4]) != magic:
-        raise DamagedRecordError(f"no {what} record ({len(row)} bytes)")
-    if row[4] != VERSION:
-        raise DamagedRecordError(f"{what} record of version {row[4]}")
-    expected = int.from_bytes(row[size - _CRC_BYTES : size], "little")
-    if zlib.crc32(row[size:], zlib.crc32(row[: size - _CRC_BYTES], zlib.crc32(key))) != expected:
-        raise DamagedRecordError(f"{what} record fails its checksum")
-    return row[size:]
+def _sealed(row: bytes, before: int = 0) -> bytes:
+    """A row with its sum put in; ``before`` is the sum of what goes before it."""
+    return row[:4] + crc32(row[_SUMMED_FROM:], before).to_bytes(4, "little") + row[_SUMMED_FROM:]
+
+
+def _damage(what: str, known: bool, version: int) -> DamagedRecordError:
+    if not known:
+        return DamagedRecordError(f"no {what} record")
+    if version != VERSION:
+        return DamagedRecordError(f"{what} record of version {version}, or it fails its checksum")
+    return DamagedRecordError(f"{what} record fails its checksum")

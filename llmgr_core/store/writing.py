@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +229,8 @@ class StoreWriter(EmbeddingStore):
         old = self._item(transaction, key)
         if old is not None and old.deleted:
             return Written(delete.item_id, old.sequence, changed=False, existed=False)
-        base = ItemRecord(delete.item_id, b"") if old is None else old
-        item = replace(base, sequence=sequence, deleted=True, updated_ns=time.time_ns())
+        base = ItemRecord(delete.item_id, b"", {}) if old is None else old
+        item = base._replace(sequence=sequence, deleted=True, updated_ns=time.time_ns())
         self._append(transaction, key, item, Change(sequence, delete.item_id, Operation.DELETE))
         return Written(delete.item_id, sequence, changed=True, existed=old is not None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
@@ -200,7 +200,7 @@ class EmbeddingService:
             ),
         )
 
-    def _vector_of(self, texts: dict[bytes, bytes]) -> npt.NDArray[np.float16] | None:
+    def _vector_of(self, texts: Mapping[bytes, bytes]) -> npt.NDArray[np.float16] | None:
         key = texts.get(fingerprint_key(self._encoder.fingerprint))
         return None if key is None else self._store.find_vector(self._encoder.fingerprint, key)
 
