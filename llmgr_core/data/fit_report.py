@@ -181,7 +181,7 @@ def _settings(figures: dict[str, Any], protocol: dict[str, Any]) -> list[dict[st
         setting(
             "encoder.max_clicks",
             int(np.clip(5 * np.ceil(figures["length_p95"] / 5), 10, 50)),
-            "covers 95 % of the sessions; 50 at most",
+            "the length that 95 % of the sessions stay within; 10 to 50",
         ),
     ]
     if figures["items_kept"] < 0.7 * figures["items_read"] and protocol["items"] == "clicked":

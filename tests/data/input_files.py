@@ -78,3 +78,27 @@ def sessions_of(raw: RawInput) -> list[list[str]]:
     for owner, item in zip(raw.owners.tolist(), raw.items.tolist(), strict=True):
         found.setdefault(owner, []).append(ids[item])
     return [found[owner] for owner in sorted(found)]
+
+
+def write_shop(directory: Path, num_items: int = 60, num_sessions: int = 80, length: int = 8) -> Sources:
+    """A small shop: item n is followed by item n + 1; one item has no text, one is never clicked."""
+    directory.mkdir(parents=True, exist_ok=True)
+    items: list[dict[str, Any]] = [
+        {
+            "item_id": f"i{number}",
+            "title": None if number == 3 else f"<b>Fine</b> lamp number {number}",
+            "description": None if number == 3 else f"A lamp for room {number}.",
+            "brand": None if number == 3 else f"Brand {number % 4}",
+            "category": [] if number == 3 else [["Home", f"Lamps {number % 3}"], ["Gifts"]],
+        }
+        for number in range(num_items)
+    ]
+    sessions = [
+        {
+            "session_id": str(number),
+            "items": [f"i{(number * 7 + step) % (num_items - 1)}" for step in range(length)],
+            "timestamps": [number * 100 + step for step in range(length)],
+        }
+        for number in range(num_sessions)
+    ]
+    return Sources(write_rows(directory / "sessions.jsonl", sessions), write_rows(directory / "items.jsonl", items))

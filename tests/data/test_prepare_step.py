@@ -10,15 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from input_files import Silent, write_rows
+from input_files import Silent, write_rows, write_shop
 
 from llmgr_core.artefacts import Artefact, open_artefact
-from llmgr_core.commands.prepare import command
 from llmgr_core.data import Dataset, Item
 from llmgr_core.data import text_pass as text_pass_module
 from llmgr_core.data.prepare_dataset import prepare_dataset
@@ -27,30 +24,6 @@ from llmgr_core.errors import ArtefactError, InputError, LlmgrError
 from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings, load_settings
 from llmgr_core.text import TextCleaner
-
-
-def write_shop(directory: Path, num_items: int = 60, num_sessions: int = 80, length: int = 8) -> Sources:
-    """A small shop: item n is followed by item n + 1; one item has no text, one is never clicked."""
-    directory.mkdir(parents=True, exist_ok=True)
-    items: list[dict[str, Any]] = [
-        {
-            "item_id": f"i{number}",
-            "title": None if number == 3 else f"<b>Fine</b> lamp number {number}",
-            "description": None if number == 3 else f"A lamp for room {number}.",
-            "brand": None if number == 3 else f"Brand {number % 4}",
-            "category": [] if number == 3 else [["Home", f"Lamps {number % 3}"], ["Gifts"]],
-        }
-        for number in range(num_items)
-    ]
-    sessions = [
-        {
-            "session_id": str(number),
-            "items": [f"i{(number * 7 + step) % (num_items - 1)}" for step in range(length)],
-            "timestamps": [number * 100 + step for step in range(length)],
-        }
-        for number in range(num_sessions)
-    ]
-    return Sources(write_rows(directory / "sessions.jsonl", sessions), write_rows(directory / "items.jsonl", items))
 
 
 def prepare(sources: Sources, run: Path, *overrides: str) -> Artefact:
@@ -205,7 +178,7 @@ def test_a_step_that_was_cut_off_goes_on_after_the_last_finished_stage(tmp_path:
 
 
 def test_a_step_killed_outright_is_finished_by_the_next_run(tmp_path: Path) -> None:
-    sources = write_shop(tmp_path, num_items=30_000, num_sessions=20)
+    sources = write_shop(tmp_path, num_items=20_000, num_sessions=20)
     assert sources.items is not None
     arguments = ["prepare", "--run", str(tmp_path / "run"), "--items", str(sources.items), "--sessions", str(sources.sessions)]
     arguments += ["--set", "data.items=all", "--set", "data.min_item_clicks=1"]
@@ -223,60 +196,6 @@ def test_a_step_killed_outright_is_finished_by_the_next_run(tmp_path: Path) -> N
     finished = prepare(sources, tmp_path / "run", *overrides)
     assert not partial.exists()
     assert finished.digest == prepare(sources, tmp_path / "other", *overrides).digest
-
-
-def run_command(*arguments: str) -> Any:
-    return CliRunner().invoke(command, arguments)
-
-
-def test_the_command_ends_with_the_fit_report(tmp_path: Path) -> None:
-    sources = write_shop(tmp_path)
-    result = run_command("--run", str(tmp_path / "run"), "--data", str(tmp_path))
-    assert result.exit_code == 0, result.output
-    assert "Does LLMGR suit this data: " in result.stdout
-    assert "include_seen = False" in result.stdout
-    by_files = run_command("--run", str(tmp_path / "run"), "--items", str(sources.items), "--sessions", str(sources.sessions))
-    assert "up to date" in by_files.stderr
-    assert by_files.stdout == result.stdout
-    report = Dataset.open(open_artefact(tmp_path / "run" / "dataset", "dataset")).fit_report
-    assert {"suits", "findings", "settings", "figures"} <= report.keys()
-    assert open_artefact(tmp_path / "run" / "dataset", "dataset").manifest.details["fit_report"] == report
-
-
-def test_the_data_source_may_stand_in_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_shop(tmp_path / "shop")
-    monkeypatch.setenv("LLMGR_DATA", str(tmp_path))
-    result = run_command("--run", str(tmp_path / "run"), "--set", "data.source=shop")
-    assert result.exit_code == 0, result.output
-    assert open_artefact(tmp_path / "run" / "dataset", "dataset").manifest.details["num_sessions"] == 80
-
-
-def test_texts_are_shown_before_and_after_cleaning_without_an_artefact(tmp_path: Path) -> None:
-    sources = write_shop(tmp_path)
-    result = run_command("--run", str(tmp_path / "run"), "--items", str(sources.items), "--show-text", "3")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.count("before:") == result.stdout.count("after:") == 3
-    assert "before: <b>Fine</b> lamp number 0" in result.stdout
-    assert "Fine lamp number 0" in result.stdout.split("after:")[1]
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "no input is named"),
-        (["--items", "x.csv"], "no session file"),
-        (["--sessions", "nowhere.csv"], "no sessions file nowhere.csv"),
-        (["--data", "d", "--items", "x.csv"], "--data names all files at once"),
-        (["--data", "no-such-data-set"], "no data set 'no-such-data-set'"),
-        (["--show-text", "2", "--sessions", __file__], "is of no format"),
-    ],
-)
-def test_input_that_is_not_there_is_an_error_with_a_way_out(arguments: list[str], message: str) -> None:
-    result = run_command(*arguments)
-    assert isinstance(result.exception, InputError)
-    assert message in str(result.exception)
-    assert "hint:" in str(result.exception)
 
 
 def test_an_interrupted_reading_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
