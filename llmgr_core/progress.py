@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -70,7 +70,7 @@ class Reporter:
 
     def track(self, elements: Iterable[Element], description: str, total: int | None = None) -> Iterator[Element]:
         """Iterate under a bar."""
-        if total is None and hasattr(elements, "__len__"):
+        if total is None and isinstance(elements, Sized):
             total = len(elements)
         with self.bar(description, total) as advance:
             for element in elements:
