@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ def attach_adapter(model: LanguageModel, directory: Path, *, trainable: bool = F
             raise ArtefactError(f"{directory} holds no {name}", "an adapter is a PEFT directory with safetensors weights")
     try:
         json.loads((directory / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        adapted = PeftModel.from_pretrained(model.transformer, str(directory), is_trainable=trainable)
+        with _without_future_warnings():
+            adapted = PeftModel.from_pretrained(model.transformer, str(directory), is_trainable=trainable)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ArtefactError(
             f"the adapter in {directory} does not fit the model: {str(error).splitlines()[0]}",
@@ -64,7 +67,8 @@ def add_adapter(model: LanguageModel, rank: int, alpha: int, dropout: float, tar
                 f"tune.lora_targets {targets!r} names no linear layer of the model", f"it has: {', '.join(sorted(linear))}"
             )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
-    model.transformer = get_peft_model(model.transformer, config)
+    with _without_future_warnings():
+        model.transformer = get_peft_model(model.transformer, config)
 
 
 def save_adapter(model: LanguageModel, directory: Path, base_model: str) -> None:
@@ -81,3 +85,11 @@ def save_adapter(model: LanguageModel, directory: Path, base_model: str) -> None
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_model
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _without_future_warnings() -> Iterator[None]:
+    """PEFT asks transformers by a name that is to go; whoever tunes a model cannot change that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield

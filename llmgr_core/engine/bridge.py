@@ -52,7 +52,8 @@ class Head(nn.Module):
         inner = nn.functional.layer_norm(vectors, vectors.shape[-1:])
         if self.inner is not None:
             inner = nn.functional.gelu(self.inner(inner))
-        changed: Tensor = vectors + self.outer(inner)
+        # Adam's first steps move every weight by the full rate; over D inputs that would swamp what the vector holds.
+        changed: Tensor = vectors + self.outer(inner) / math.sqrt(vectors.shape[-1])
         return changed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -221,5 +222,7 @@ class TwoStageTuning:
                 parameter.data.copy_(tensors[f"weight.{name}"])
 
     def _measure(self, name: str, value: float) -> None:
+        if math.isnan(value):  # nothing to measure it on
+            return
         self.measured[name] = round(value, 4)
         self.reporter.event(name, value=self.measured[name])
