@@ -204,5 +204,6 @@ def _edges(
     np.not_equal(pairs[1:], pairs[:-1], out=starts_group[1:])
     place = np.flatnonzero(starts_group)
     weight = np.diff(np.append(place, len(pairs))).astype(np.float32)
-    source, target = np.divmod(pairs[place], num_nodes)
-    return source, target, weight
+    distinct = pairs[place]
+    source = distinct // num_nodes
+    return source, distinct - source * num_nodes, weight
