@@ -1,4 +1,4 @@
-"""From the contract's messages to the client's results, and from an Item to its message."""
+"""From the contract's messages to the client's results."""
 
 from __future__ import annotations
 
@@ -8,47 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
 
-from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
 from services.client.results import EmbeddedItem, RankedItem, RankedSession, Timing
-from services.contract import embedding_service_pb2, item_pb2, ranking_service_pb2, timing_pb2, vector_pb2
+from services.contract import embedding_service_pb2, ranking_service_pb2, timing_pb2, vector_pb2
 
 NANOSECONDS_PER_MILLISECOND = 1e6
 NUMBER_TYPES: dict[int, np.dtype[Any]] = {
     vector_pb2.VECTOR_TYPE_FLOAT16: np.dtype("<f2"),
     vector_pb2.VECTOR_TYPE_FLOAT32: np.dtype("<f4"),
 }
-
-
-def item_message(item: Item) -> item_pb2.Item:
-    """The message of an item.
-
-    Raises:
-        InputError: a text holds lone surrogates, which no UTF-8 can carry.
-    """
-    try:
-        return item_pb2.Item(
-            item_id=item.item_id,
-            title=item.title,
-            description=item.description,
-            brand=item.brand,
-            categories=[item_pb2.CategoryPath(names=path) for path in item.categories],
-            attributes=item.attributes,
-        )
-    except (UnicodeEncodeError, ValueError) as error:
-        raise InputError(f"item {item.item_id!r} cannot be sent: {error}", "repair the text's encoding") from None
-
-
-def item_from_message(message: item_pb2.Item) -> Item:
-    """The item of a message; an empty text is one that is not known."""
-    return Item(
-        item_id=message.item_id,
-        title=message.title or None,
-        description=message.description or None,
-        brand=message.brand or None,
-        categories=tuple(tuple(path.names) for path in message.categories),
-        attributes=dict(message.attributes),
-    )
 
 
 def vector_from_message(message: vector_pb2.Vector) -> npt.NDArray[np.float32] | None:

@@ -9,11 +9,12 @@ import grpc
 from llmgr_core.data.item import Item
 from services.client.calls import RetryPolicy, call_with_retries
 from services.client.connection import Connection
-from services.client.conversion import embedded_item, item_from_message, item_message, plain_fields, vector_from_message
+from services.client.conversion import embedded_item, plain_fields, vector_from_message
 from services.client.errors import ServiceError
 from services.client.results import Change, DeletedItem, EmbeddedItem, EmbeddingInfo, RejectedItem, StoredItem
 from services.contract import embedding_service_pb2 as messages
 from services.contract import embedding_service_pb2_grpc
+from services.item_messages import item_from_message, item_message
 
 
 class EmbeddingClient(Connection):

@@ -74,6 +74,8 @@ def _item_encoder(engine: SemanticEngine, cleaner_state: Mapping[str, Any]) -> I
     from llmgr_core.text import TextCleaner
 
     cleaner = TextCleaner.from_state(dict(cleaner_state))
+    # The first forward of a process is slow, and one of damaged weights fails: both here rather than in somebody's request.
+    engine.embed_texts(["warm up"])
     return ItemEncoder(
         cleaner=cleaner,
         model=engine,

@@ -16,13 +16,14 @@ from llmgr_core.store import Operation, StoreWriter, fingerprint_key
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item
 from services.contract import embedding_service_pb2 as messages
-from services.contract import item_pb2, timing_pb2, vector_pb2
+from services.contract import timing_pb2, vector_pb2
 from services.embedding.commit_queue import CommitQueue
 from services.embedding.insertion import Inserter, Insertion
 from services.embedding.item_stream import answer_stream
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
 from services.embedding.validation import valid_item, valid_item_id
+from services.item_messages import item_message
 from services.server.async_methods import Context, server_stream_method, stream_method, unary_method
 from services.server.errors import RequestError
 from services.server.observation import CallObserver
@@ -108,16 +109,8 @@ class EmbeddingService:
         if stored is None or stored.deleted:
             raise RequestError(grpc.StatusCode.NOT_FOUND, "no item with this id is in the store", "ITEM_NOT_FOUND")
         vector = self._vector_of(stored.texts)
-        item = decode_item(item_id, stored.record)
         reply = messages.GetItemResponse(
-            item=item_pb2.Item(
-                item_id=item_id,
-                title=item.title,
-                description=item.description,
-                brand=item.brand,
-                categories=[item_pb2.CategoryPath(names=path) for path in item.categories],
-                attributes=item.attributes,
-            ),
+            item=item_message(decode_item(item_id, stored.record)),
             model_version="" if vector is None else self._encoder.fingerprint,
             sequence=stored.sequence,
             vector=_vector_message(vector) if request.return_vector and vector is not None else None,

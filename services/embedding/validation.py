@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from llmgr_core.data.item import Item
 from services.contract import item_pb2
+from services.item_messages import item_from_message
 from services.server.errors import RequestError, invalid_field
 
 MAX_PARTS = 1000
@@ -33,7 +34,7 @@ def valid_item(message: item_pb2.Item, *, max_id_bytes: int, max_text_bytes: int
     Raises:
         RequestError: INVALID_ARGUMENT that names the field: a bad id, no text at all, too much text, or a NUL.
     """
-    item_id = valid_item_id(message.item_id, "item.item_id", max_id_bytes)
+    valid_item_id(message.item_id, "item.item_id", max_id_bytes)
     for field, count in (("categories", len(message.categories)), ("attributes", len(message.attributes))):
         if count > MAX_PARTS:
             raise invalid_field(f"item.{field}", f"{count} entries; at most {MAX_PARTS} are taken")
@@ -46,14 +47,7 @@ def valid_item(message: item_pb2.Item, *, max_id_bytes: int, max_text_bytes: int
             raise invalid_field(field, f"the item's texts have more than {max_text_bytes} bytes together")
     if not total:
         raise invalid_field("item", "the item has no text: a title, description, brand, category or attribute is needed")
-    return Item(
-        item_id,
-        message.title or None,
-        message.description or None,
-        message.brand or None,
-        tuple(tuple(path.names) for path in message.categories),
-        dict(message.attributes),
-    )
+    return item_from_message(message)
 
 
 def no_text_left() -> RequestError:

@@ -78,6 +78,8 @@ class CallObserver:
                 self.log.info("call", method=method, code="OK", ms=round(seconds * 1e3, 3), request_id=request_id)
             return
         write = self.log.error if code in SERVER_FAULTS else self.log.warning
+        if code is grpc.StatusCode.CANCELLED:
+            write = self.log.info
         write("call", method=method, code=code.name, reason=reason, ms=round(seconds * 1e3, 3), request_id=request_id)
 
     def failed(self, method: str, request_id: str) -> None:

@@ -12,8 +12,9 @@ from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
 from services.client import EmbeddingClient, RankingClient, ServiceError
 from services.client.calls import RetryPolicy, call_with_retries
-from services.client.conversion import item_from_message, item_message, vector_from_message
+from services.client.conversion import vector_from_message
 from services.contract import vector_pb2
+from services.item_messages import item_from_message, item_message
 from services.ranking.server import RankingServer
 from services.server.errors import DETAILS_KEY, RequestError, invalid_field, overloaded
 
