@@ -76,9 +76,7 @@ def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edi
             _apply(edit[number], begin, buffer)
         blocks = buffer.view(num_sessions, -1, block)
         tops = blocks.amax(dim=2) if block > 1 else buffer
-        # One chunk with enough blocks needs no bounds from before; the ranking of one session counts its microseconds.
-        alone = len(starts) == 1 and tops.shape[1] >= k
-        bounds = torch.topk(tops if alone else torch.cat([bounds, tops], dim=1), k).values
+        bounds = torch.topk(torch.cat([bounds, tops], dim=1), k).values
         floor = _floor(bounds)
         session, place = torch.nonzero(tops >= floor, as_tuple=True)
         looked_into = blocks[session, place]
