@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from llmgr_core.settings.tune import TuneSettings
 
 FIRST_GATE = 0.1
+# Text says only roughly where an item lies among the IDs; sharper softmaxes than this start out overconfident.
+FIRST_SCALE = 5.0
 
 
 class Readout(nn.Module):
@@ -66,10 +68,14 @@ class Bridge(nn.Module):
         graph_gate: weight of the language model's part of the session vector beside z_s.
         text_head: map [D] to [text_rows], which starts as the whitening of the text vectors.
         text_gate: weight of the text part of the logits.
+        log_prompt_scale, log_item_scale: logarithm of the sharpness of stage 1's softmax over candidates, and of that over
+            the catalogue for stored text vectors.
         text_mean: float [D], mean text vector, taken off before W_p since it says nothing about an item.
+        prompt_mean: float [D], mean readout of the current stage's prompts, taken off for the same reason.
     """
 
     text_mean: Tensor
+    prompt_mean: Tensor
 
     def __init__(self, hidden_size: int, dimension: int, settings: TuneSettings) -> None:
         super().__init__()
@@ -79,11 +85,14 @@ class Bridge(nn.Module):
         self.graph_gate = nn.Parameter(torch.tensor(FIRST_GATE))
         self.text_head = nn.Linear(hidden_size, settings.text_rows, bias=False) if settings.text_rows else None
         self.text_gate = nn.Parameter(torch.tensor(FIRST_GATE)) if settings.text_rows else None
+        self.log_prompt_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
+        self.log_item_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.register_buffer("text_mean", torch.zeros(hidden_size))
+        self.register_buffer("prompt_mean", torch.zeros(hidden_size))
 
     def read(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """The prompt's vector, centred: [B, T, D] and bool [B, T] to float32 [B, D]."""
-        centred: Tensor = self.readout(hidden.float(), mask) - self.text_mean
+        centred: Tensor = self.readout(hidden.float(), mask) - self.prompt_mean
         return centred
 
     def fold(self, vectors: Tensor) -> Tensor:

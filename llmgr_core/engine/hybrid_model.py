@@ -16,7 +16,7 @@ from llmgr_core.engine.prompt_batches import AuxiliaryBatch, MainBatch
 from llmgr_core.engine.semantic_engine import SemanticEngine
 from llmgr_core.settings.tune import TuneSettings
 
-# Sharpness of the text part and of stage 1, where the backbone's own may be that of a plain inner product.
+# Sharpness of the text part before its gate, where the backbone's own may be that of a plain inner product.
 COSINE_SCALE = 16.0
 
 
@@ -99,13 +99,10 @@ class HybridModel(nn.Module):
         return StageLoss(prompt_loss + self.settings.alignment_weight * item_loss, prompt_loss, item_loss, correct)
 
     def candidate_logits(self, batch: AuxiliaryBatch) -> Tensor:
-        """float32 [B, C]: scale * cos(W_p^T head(H), x_c)."""
+        """float32 [B, C]: scale * cos(W_p^T head(H), x_c) with a learned scale."""
         vectors = self.backbone.item_table[batch.candidates].float()
-        projection = self.bridge.projection
-        inputs = batch.prompts.vectors(self.language_model, projection, vectors.flatten(0, 1))
-        hidden = self.language_model(inputs, batch.prompts.mask)
-        query = self.bridge.session_part(self.bridge.read(hidden, batch.prompts.mask))
-        return COSINE_SCALE * nn.functional.cosine_similarity(query[:, None, :], vectors, dim=2)
+        query = self.bridge.session_part(self.read(batch))
+        return self.bridge.log_prompt_scale.exp() * nn.functional.cosine_similarity(query[:, None, :], vectors, dim=2)
 
     def main_loss(self, batch: MainBatch) -> StageLoss:
         """Stage 2."""
@@ -131,10 +128,8 @@ class HybridModel(nn.Module):
 
     def session_query(self, batch: MainBatch) -> Tensor:
         """What item rows are compared with: [z_s + g W_p^T head(H) ; b A h], float32 [B, d + k]."""
-        nodes = self.backbone.item_table.index_select(0, batch.sessions.node_items)
-        session_vectors = self.backbone.encoder(nodes, batch.sessions)
-        inputs = self._prompt_inputs(batch, nodes, session_vectors)
-        read = self.bridge.read(self.language_model(inputs, batch.prompts.mask), batch.prompts.mask)
+        session_vectors = self.backbone.encode(batch.sessions)
+        read = self.read(batch, session_vectors)
         part = self.bridge.session_part(read)
         if self.backbone.logits.cosine:
             part, session_vectors = nn.functional.normalize(part, dim=1), nn.functional.normalize(session_vectors, dim=1)
@@ -156,10 +151,27 @@ class HybridModel(nn.Module):
     def _item_loss(self, text_vectors: Tensor, targets: Tensor) -> Tensor:
         part = self.bridge.item_part(text_vectors).float()
         rows = nn.functional.normalize(self.id_rows().detach(), dim=1)
-        return kernels.catalogue_cross_entropy(nn.functional.normalize(part, dim=1), rows, targets, COSINE_SCALE)
+        scale = self.bridge.log_item_scale.exp()
+        return kernels.catalogue_cross_entropy(nn.functional.normalize(part, dim=1), rows, targets, scale)
 
-    def _prompt_inputs(self, batch: MainBatch, nodes: Tensor, session_vectors: Tensor) -> Tensor:
+    def read(self, batch: AuxiliaryBatch | MainBatch, session_vectors: Tensor | None = None) -> Tensor:
+        """What the prompts read as, centred: float32 [B, D].
+
+        Args:
+            session_vectors: z_s of a MainBatch, where the caller has it already.
+        """
+        if isinstance(batch, AuxiliaryBatch):
+            id_vectors = self.backbone.item_table[batch.candidates].float().flatten(0, 1)
+        else:
+            if session_vectors is None:
+                session_vectors = self.backbone.encode(batch.sessions)
+            id_vectors = self._main_id_vectors(batch, session_vectors)
+        inputs = batch.prompts.vectors(self.language_model, self.bridge.projection, id_vectors)
+        return self.bridge.read(self.language_model(inputs, batch.prompts.mask), batch.prompts.mask)
+
+    def _main_id_vectors(self, batch: MainBatch, session_vectors: Tensor) -> Tensor:
         """Node vectors after the graph layers, then session vectors of the length of an ordinary ID vector."""
+        nodes = self.backbone.item_table.index_select(0, batch.sessions.node_items)
         encoder = self.backbone.encoder
         layer = getattr(encoder, "graph_layer", None)
         if layer is not None:
@@ -167,5 +179,4 @@ class HybridModel(nn.Module):
             nodes = kernels.gated_graph_layers(nodes, batch.sessions.graph, layer(), settings.layers, settings.edges)
         usual = self.backbone.item_table.detach().float().norm(dim=1).mean()
         sessions = nn.functional.normalize(session_vectors.float(), dim=1) * usual
-        vectors = torch.cat([nodes.float(), sessions])
-        return batch.prompts.vectors(self.language_model, self.bridge.projection, vectors)
+        return torch.cat([nodes.float(), sessions])

@@ -68,7 +68,7 @@ class TuneSettings(Section):
     batch_size: int = Field(default=16, ge=1, le=65536)
     accumulate: int = Field(default=1, ge=1, le=1024)
     learning_rate: float = Field(default=2e-4, gt=0.0)
-    bridge_learning_rate: float = Field(default=1e-3, gt=0.0)
+    bridge_learning_rate: float = Field(default=3e-4, gt=0.0)
     gnn_learning_rate: float = Field(default=1e-4, gt=0.0)
     warmup_share: float = Field(default=0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(default=1e-2, ge=0.0)

@@ -44,7 +44,7 @@ def choose_trainable(model: HybridModel, stage: int) -> dict[str, nn.Parameter]:
     Stage 1: adapter, W_p, readout and head. Stage 2: the whole bridge too, and of the backbone what ``thaw`` says.
     """
     settings = model.settings
-    prefixes = ["bridge.projection", "bridge.readout", "bridge.head"]
+    prefixes = ["bridge.projection", "bridge.readout", "bridge.head", "bridge.log_"]
     if stage == 2:
         prefixes = ["bridge."]
         prefixes += ["backbone.encoder."] if settings.thaw != "frozen" else []

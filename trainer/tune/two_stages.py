@@ -35,6 +35,7 @@ from trainer.tune.processes import Processes
 from trainer.tune.training_loop import steps_of, train_stage
 
 MIN_ITEMS = 20
+MEAN_BATCHES = 6
 
 
 class TwoStageTuning:
@@ -131,6 +132,7 @@ class TwoStageTuning:
         def accuracy() -> float:
             return candidate_accuracy(self.model, self.batches, hard, heldout, self.settings.seed)
 
+        self._start_prompt_mean(1, steps, build)
         if first_step == 0:
             self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
             self._measure("stage1_accuracy_before", accuracy())
@@ -162,6 +164,7 @@ class TwoStageTuning:
         self._measure("teacher_ndcg20", quality)
 
     def _train(self, stage: int, steps: list[Any], build: Any, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._start_prompt_mean(stage, steps, build)
         parameters = choose_trainable(self.model, stage)
         if self.processes.alone:
             cost = report_cost(self.model, stage, steps[first_step:], build, self.reporter)
@@ -197,6 +200,23 @@ class TwoStageTuning:
         token_norm = float(token_vectors.detach().float().norm(dim=1).mean())
         ids = model.backbone.item_table.detach().cpu()[items]
         start_projection(model.bridge, torch.from_numpy(untuned)[items], ids, token_norm)
+
+    @torch.no_grad()
+    def _start_prompt_mean(self, stage: int, steps: list[Any], build: Any) -> None:
+        """Mean readout of some prompts before the stage's first step; a resumed run takes the very same one."""
+        cache = self.checkpoints / f"stage-{stage}-prompt-mean.npy"
+        mean = self.model.bridge.prompt_mean
+        if not cache.is_file() and self.processes.first:
+            self.model.eval()
+            mean.zero_()
+            picked = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, MEAN_BATCHES)] if steps else []
+            read = [self.model.read(build(chosen, np.random.default_rng(0))) for chosen in picked]
+            if read:
+                mean.copy_(torch.cat(read).mean(dim=0))
+            np.save(cache.with_suffix(".writing.npy"), mean.cpu().numpy(), allow_pickle=False)
+            cache.with_suffix(".writing.npy").replace(cache)
+        self.processes.barrier()
+        mean.copy_(torch.from_numpy(np.load(cache, allow_pickle=False)))
 
     def _start_text_rows(self, vectors: npt.NDArray[np.float32]) -> None:
         """t_v: whitened text vectors of unit length; the text head starts as the same map."""
