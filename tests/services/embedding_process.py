@@ -1,6 +1,6 @@
 """An embedding server as a process of its own: ``python embedding_process.py STORE [SECTION.KEY=VALUE]...``.
 
-Its language model takes 0.2 s for a text that starts with "slow", and prints nothing.
+Its language model takes 1 s for a text that starts with "slow", and prints nothing.
 """
 
 import json
@@ -17,7 +17,7 @@ from services.server.observation import configure_logs
 class SlowModel(ControlledModel):
     def embed_texts(self, texts):
         if any(text.startswith("slow") for text in texts):
-            time.sleep(0.2)
+            time.sleep(1.0)
         return super().embed_texts(texts)
 
 

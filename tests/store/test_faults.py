@@ -197,9 +197,11 @@ def kill_while_inserting(path, seed, seconds):
     program = Path(__file__).with_name("insert_until_killed.py")
     with subprocess.Popen([sys.executable, str(program), str(path), str(seed)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
+        # The first acknowledgement is waited for: a busy machine may need longer than any delay to come so far.
+        first = process.stdout.readline()
         timer = threading.Timer(seconds, process.send_signal, [signal.SIGKILL])
         timer.start()
-        lines = process.stdout.read().split("\n")
+        lines = (first + process.stdout.read()).split("\n")
         timer.join()
         assert process.wait() == -signal.SIGKILL
     # What follows the last newline was cut off by the kill: nobody can have read it as an acknowledgement.
@@ -226,10 +228,10 @@ def kill_rounds(path, rounds):
     generator = np.random.default_rng(0)
     total = 0
     for number in range(rounds):
-        acknowledged = kill_while_inserting(path, number, float(generator.uniform(0.02, 0.25)))
+        acknowledged = kill_while_inserting(path, number, float(generator.uniform(0.0, 0.25)))
         check_nothing_was_lost(path, acknowledged)
         total += len(acknowledged)
-    assert total > rounds
+    assert total >= rounds
 
 
 def test_a_writer_killed_while_inserting_loses_nothing_it_acknowledged(tmp_path):
