@@ -9,6 +9,26 @@ from llmgr_core.ranker.folded_transform import FoldedTransform
 from llmgr_core.ranker.whitening import Whitening
 
 
+class FixedInputDropout(nn.Module):
+    """Dropout of an input that is not trained, several times as fast on a CPU: one random byte an element.
+
+    The share is rounded to 1/256.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, values: Tensor) -> Tensor:
+        """float [n, r] -> [n, r]; elements dropped at random and the others scaled up while training."""
+        below = round(256 * self.p)
+        if not self.training or below == 0:
+            return values
+        words = torch.empty((values.numel() + 7) // 8, dtype=torch.int64, device=values.device).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: values.numel()].view_as(values) >= below
+        return values * kept * (256.0 / (256 - below))
+
+
 class ItemTransform(nn.Module):
     """c_v = x_v + t_v with t_v = W^T u_v + b; c_v = s t_v for an item without an ID vector.
 
@@ -26,7 +46,7 @@ class ItemTransform(nn.Module):
         super().__init__()
         self.whitening = whitening
         self.id_dropout = id_dropout
-        self.text_dropout = nn.Dropout(text_dropout)
+        self.text_dropout = FixedInputDropout(text_dropout)
         self.linear = nn.Linear(whitening.rank, dimension)
         self.log_text_only_scale = nn.Parameter(torch.zeros(()))
 

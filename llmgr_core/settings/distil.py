@@ -41,15 +41,15 @@ class DistilSettings(Section):
     """
 
     start: Literal["fresh", "backbone"] = "fresh"
-    encoder: EncoderSettings = EncoderSettings(name="srgnn")
+    encoder: EncoderSettings = EncoderSettings(name="gcsan")
     head_hidden: int = Field(default=128, ge=0, le=8192)
     text_rank: int = Field(default=256, ge=1, le=4096)
     whitening: float = Field(default=1.0, ge=0.0, le=1.0)
     text_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    epochs: int = Field(default=16, ge=1, le=10_000)
+    epochs: int = Field(default=20, ge=1, le=10_000)
     patience: int = Field(default=3, ge=1)
-    batch_size: int = Field(default=1024, ge=1, le=65536)
+    batch_size: int = Field(default=512, ge=1, le=65536)
     learning_rate: float = Field(default=3e-3, gt=0.0)
     warmup_steps: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-2, ge=0.0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmgr_core.errors import InputError
-from llmgr_core.ranker.item_transform import ItemTransform
+from llmgr_core.ranker.item_transform import FixedInputDropout, ItemTransform
 from llmgr_core.ranker.whitening import Whitening, unit_length
 
 
@@ -110,3 +110,15 @@ def test_vector_that_is_not_finite_is_refused(transform: ItemTransform, vectors:
         folded.row(None, vectors[3])
     with pytest.raises(InputError, match="has 7 numbers, this ranker expects 24"):
         folded.row(None, vectors[0, :7])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_input_dropout_drops_its_share_evenly_and_keeps_the_mean(share: float) -> None:
+    torch.manual_seed(0)
+    dropout = FixedInputDropout(share).train()
+    values = torch.ones(4001, 51)
+    dropped = dropout(values)
+    assert float((dropped == 0).float().mean()) == pytest.approx(share, abs=0.005)
+    assert float((dropped == 0).float().mean(dim=0).sub(share).abs().max()) < 0.04
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
+    assert torch.equal(dropout.eval()(values), values)
