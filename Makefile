@@ -55,7 +55,7 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 contract: $(VENV)/.dev  ## generate services/contract/ from proto/ again
-	$(BIN)/python proto/generate.py
+	$(BIN)/python -m services.contract.generate
 
 clean:  ## remove the virtual environment and every run
 	rm -rf $(VENV) runs

@@ -9,7 +9,7 @@ from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2
 from services.server.errors import invalid_field
 
-MAX_ITEM_ID_BYTES = 1024
+MAX_ITEM_ID_BYTES = 512
 LONGEST_UTF8 = 4
 
 

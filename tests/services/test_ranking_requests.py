@@ -128,7 +128,7 @@ def test_probabilities_do_not_depend_on_top_k(ranking_client):
 
 
 @pytest.mark.parametrize("field", ["item_ids", "candidate_ids", "exclude_item_ids"])
-@pytest.mark.parametrize("bad", ["", "a\0b", "x" * 1025, "é" * 513])
+@pytest.mark.parametrize("bad", ["", "a\0b", "x" * 513, "é" * 257])
 def test_empty_nul_and_over_long_ids_are_refused_by_field_and_place(ranking_client, field, bad):
     request = {field: ["item-2", bad]}
     assert refused_field(ranking_client, **request) == f"{field}[1]"
