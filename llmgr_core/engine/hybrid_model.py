@@ -14,10 +14,13 @@ from llmgr_core.engine.hybrid import HybridInput
 from llmgr_core.engine.pooling import pool
 from llmgr_core.engine.prompt_batches import AuxiliaryBatch, MainBatch
 from llmgr_core.engine.semantic_engine import SemanticEngine
+from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.tune import TuneSettings
 
 # Sharpness of the text part before its gate, where the backbone's own may be that of a plain inner product.
 COSINE_SCALE = 16.0
+# How much less each earlier click counts in the session's text vector.
+TEXT_DECAY = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class HybridModel(nn.Module):
     Stage 1: softmax over the candidates of <head(H), W_p x_c>, H read out of the auxiliary prompt.
 
     Stage 2: softmax over the whole catalogue with the output matrix tied to the item rows: W_o = X W_p^T, so that
-    W_o head(H) = X (W_p^T head(H)) and only d numbers an item enter the product. With ``graph_residual`` the backbone's z_s
-    takes part beside it; with ``text_rows`` each item row also has its whitened text vector t_v, compared with A h:
+    W_o head(H) = X (W_p^T head(H)) and only d numbers an item enter the product. With ``text_rows`` each item row also has its
+    whitened text vector t_v, compared with A h of the prompt's readout h. With ``graph_residual`` both parts start from what is
+    known without the language model, the backbone's z_s and the decayed sum t_s of the clicks' own text vectors:
 
-        logit_v = scale * (<z_s + g W_p^T head(H), x_v> + b <A h, t_v>)
+        logit_v = scale * (<z_s + g W_p^T head(H), x_v> + b <t_s + g A h, t_v>)
 
-    each vector of unit length where the backbone compares by cosine. At the start g and b are small, so tuning begins at
-    the backbone's own ranking.
+    each vector of unit length where the backbone compares by cosine. At the start g is small and b is chosen on validation.
 
     Beside its prompt each stage asks the same of the stored vector e_v, the pooled hidden state of the item's text alone, by
     <W_p^T (e_v - mean), x_w>: stage 1 which item it is, stage 2 which item followed it. Only thus does tuning reach the vector
@@ -137,7 +140,18 @@ class HybridModel(nn.Module):
         if self.bridge.text_head is None or self.bridge.text_gate is None:
             return query.float()
         text = nn.functional.normalize(self.bridge.text_head(read.to(self.bridge.text_head.weight.dtype)), dim=1)
+        if self.settings.graph_residual:
+            text = self.session_text(batch.sessions) + self.bridge.graph_gate * text
         return torch.cat([query, self.bridge.text_gate * (COSINE_SCALE / self.scale) * text], dim=1).float()
+
+    def session_text(self, sessions: SessionBatch) -> Tensor:
+        """t_s: sum of the text rows of the clicks, each earlier one at half the weight; unit length, float32 [B, k]."""
+        offsets = sessions.click_offsets
+        owner = torch.repeat_interleave(offsets.diff(), output_size=len(sessions.clicks))
+        weights = TEXT_DECAY ** (offsets[1:][owner] - 1 - torch.arange(len(owner), device=owner.device)).float()
+        together = torch.zeros(sessions.num_sessions, self.text_rows.shape[1], device=owner.device)
+        together = together.index_add(0, owner, weights[:, None] * self.text_rows[sessions.clicks])
+        return nn.functional.normalize(together, dim=1)
 
     def scores(self, batch: MainBatch) -> Tensor:
         """Logits over the whole catalogue, float32 [B, V]."""

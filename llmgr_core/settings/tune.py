@@ -18,8 +18,8 @@ class TuneSettings(Section):
         readout: how the hidden states of a prompt become one vector.
         head: what stands between that vector and the item rows.
         thaw: what of the backbone learns in stage 2 (nothing does in stage 1).
-        graph_residual: the session vector starts from the backbone's z_s and the language model adds to it; without, only the
-            language model speaks, as in the paper's formula.
+        graph_residual: the session vector starts from the backbone's z_s, and its text part from the text vectors of its
+            clicks; the language model adds to both. Without, only the language model speaks, as in the paper's formula.
         text_rows: numbers of each item's whitened text vector that stand beside its ID vector in the catalogue softmax, so
             that items without clicks can be scored; 0 scores by ID vectors alone.
         candidates: items to choose from in stage 1, the right one among them.

@@ -29,7 +29,7 @@ from trainer.tune.candidates import HardCandidates
 from trainer.tune.catalogue_vectors import catalogue_vectors
 from trainer.tune.checkpoint import Position, read_checkpoint, write_checkpoint
 from trainer.tune.cost import report_cost
-from trainer.tune.measures import backbone_quality, candidate_accuracy, teacher_quality, text_neighbour_quality
+from trainer.tune.measures import backbone_quality, best_text_gate, candidate_accuracy, teacher_quality, text_neighbour_quality
 from trainer.tune.optimization import choose_trainable
 from trainer.tune.processes import Processes
 from trainer.tune.training_loop import steps_of, train_stage
@@ -229,6 +229,10 @@ class TwoStageTuning:
         rows = torch.nn.functional.normalize((texts - mean) @ bridge.text_head.weight.data.cpu().T, dim=1)
         has_text = texts.abs().amax(dim=1, keepdim=True) > 0
         self.model.text_rows.copy_(rows * has_text)
+        if self.tune.graph_residual and bridge.text_gate is not None:
+            gate = best_text_gate(self.model, self.dataset.validation)
+            bridge.text_gate.data.fill_(gate)
+            self._measure("text_gate", gate)
 
     def _checkpoint(self, stage: int, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
         # Under ZeRO every process must take part in gathering the tensors; only one writes them.

@@ -112,13 +112,17 @@ class ZeroOptimization:
             zero.optimizer.state[flat] = {"step": torch.tensor(float(steps)), **empty}
         self._name_moments()
         for name, parameter in self._parameters.items():
+            # What took no part in any step has no moments.
             values = {
-                key: tensors[f"{key}.{name}"].reshape(parameter.shape).to(parameter.device) for key in ("weight", *MOMENTS)
+                key: tensors[f"{key}.{name}"].reshape(parameter.shape).to(parameter.device)
+                for key in ("weight", *MOMENTS)
+                if f"{key}.{name}" in tensors
             }
-            parameter.data.copy_(values["weight"])
-            safe_set_full_fp32_param(parameter, values["weight"])
-            for moment in MOMENTS:
-                safe_set_full_optimizer_state(parameter, values[moment], moment)
+            weight = values.pop("weight")
+            parameter.data.copy_(weight)
+            safe_set_full_fp32_param(parameter, weight)
+            for moment, value in values.items():
+                safe_set_full_optimizer_state(parameter, value, moment)
 
     def _name_moments(self) -> None:
         """Tie each parameter to its part of the flat moments.
