@@ -122,3 +122,14 @@ def test_input_dropout_drops_its_share_evenly_and_keeps_the_mean(share: float) -
     assert float((dropped == 0).float().mean(dim=0).sub(share).abs().max()) < 0.04
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
     assert torch.equal(dropout.eval()(values), values)
+
+
+@pytest.mark.parametrize(("rank", "dimension"), [(10, 8), (20, 64)])
+def test_text_part_starts_a_little_longer_than_the_id_vectors(vectors: np.ndarray, rank: int, dimension: int) -> None:
+    torch.manual_seed(0)
+    whitening = Whitening.fit(vectors, rank=rank, strength=1.0)
+    fresh = ItemTransform(whitening, dimension, text_dropout=0.0, id_dropout=0.0)
+    text_parts = fresh.linear(whitened_of(fresh, vectors))
+    id_vectors = torch.empty(2000, dimension).uniform_(-(dimension**-0.5), dimension**-0.5)
+    ratio = float(text_parts.square().sum(dim=1).mean().sqrt() / id_vectors.square().sum(dim=1).mean().sqrt())
+    assert ratio == pytest.approx(1.6, rel=0.2)
