@@ -19,12 +19,14 @@ def chosen_path(op: str, paths: tuple[str, ...]) -> str:
         paths: the paths this op has, ``torch`` among them.
 
     Raises:
-        ValueError: the variable holds an unknown name.
-        NotImplementedError: ``triton`` is asked of an op that has no Triton kernel.
+        ValueError: the variable holds an unknown name, or ``triton``, which no op has in this version.
     """
     choice = os.environ.get("LLMGR_KERNELS", "auto")
     if choice not in CHOICES:
         raise ValueError(f"LLMGR_KERNELS={choice!r} is none of {', '.join(CHOICES)}")
     if choice == "triton" and "triton" not in paths:
-        raise NotImplementedError(f"no Triton kernel is built in for {op} yet; unset LLMGR_KERNELS or set it to torch")
+        raise ValueError(
+            f"LLMGR_KERNELS='triton': {op} has no Triton kernel, nor has any other op in this version; "
+            "unset LLMGR_KERNELS, or set it to auto or torch"
+        )
     return choice if choice in paths else "torch"
