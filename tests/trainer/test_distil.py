@@ -56,7 +56,7 @@ def distillation(sessions: Sessions, directory: Path, text: TextVectors | None =
     (directory / "checkpoints").mkdir(parents=True, exist_ok=True)
     train = Sessions.from_lists([sessions[number][:-1].tolist() for number in range(len(sessions))])
     tutoring = options.pop("tutoring", None)
-    values = {"epochs": 4, "batch_size": 128, "learning_rate": 0.01, "warmup_steps": 5, "head_hidden": 16, "id_dropout": 0.2}
+    values = {"epochs": 4, "batch_size": 32, "learning_rate": 0.02, "warmup_steps": 5, "head_hidden": 16, "id_dropout": 0.2}
     return Distillation(
         train,
         Examples.last_click(sessions),
