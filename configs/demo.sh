@@ -63,8 +63,8 @@ python3 - "$RUN/ranking.json" <<'PYTHON'
 import json, sys
 
 items = json.load(open(sys.argv[1]))["items"]
-place = [item["item_id"] for item in items].index("new-1")  # an error ends the demo if it is not there
-print(f"new-1 is at place {place + 1}, with probability {items[place]['probability']:.2e}")
+found = [place for place, item in enumerate(items, start=1) if item["item_id"] == "new-1"]
+print(f"new-1 is at place {found[0]} of the whole catalogue" if found else f"new-1 is not among the first {len(items)}")
 PYTHON
 shelf=(new-1 8 99 101 102 132 172 225 243 257)
 step llmgr rank "${session[@]}" "${shelf[@]/#/--candidate=}" --address "$ranking" --titles-from "$embedding"

@@ -3,7 +3,7 @@
 #     bash configs/train.sh configs/beauty.toml runs/beauty
 #     bash configs/train.sh configs/beauty.toml runs/beauty 2 3      # and the rankers of two more seeds, with the mean of all
 # Further seeds train their own rankers (runs/beauty-seed-2, ...) and their own ID-only backbone (runs/beauty-backbone-2, ...);
-# language model and text vectors are those of the first. Finished steps are skipped; an interrupted one goes on.
+# language model and text vectors are those of the first; the teacher ranks other training prefixes for each. Finished steps are skipped; an interrupted one goes on.
 set -euo pipefail
 CONFIG=${1:?usage: train.sh CONFIG RUN [SEED ...]}
 RUN=${2:?usage: train.sh CONFIG RUN [SEED ...]}
@@ -42,4 +42,10 @@ for seed in "$@"; do
     step llmgr pretrain --run "$RUN-backbone-$seed" --config "$CONFIG" --set "seed=$seed"
     step llmgr evaluate --run "$RUN-backbone-$seed" --config "$CONFIG" --set "seed=$seed"
 done
-[ ${#others[@]} -eq 0 ] || step llmgr evaluate --run "$RUN" --config "$CONFIG" "${others[@]}"
+if [ ${#others[@]} -gt 0 ]; then
+    # The rankers' mean stands in RUN (its backbone row is one backbone); the backbones' own mean in the first of theirs.
+    step llmgr evaluate --run "$RUN" --config "$CONFIG" "${others[@]}"
+    backbones=(--seed-run "$RUN")
+    for seed in "${@:2}"; do backbones+=(--seed-run "$RUN-backbone-$seed"); done
+    step llmgr evaluate --run "$RUN-backbone-$1" --config "$CONFIG" "${backbones[@]}"
+fi

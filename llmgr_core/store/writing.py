@@ -208,16 +208,19 @@ class StoreWriter(EmbeddingStore):
         old = self._item(transaction, key)
         live = old is not None and not old.deleted
         texts = {fingerprint_key(text.fingerprint): text for text in put.texts}
+        rewritten = False
         for encoder, text in texts.items():
             self._check_dimensions(transaction, encoders, encoder, text)
             row = encoder + text.text_hash
             if self._payload(transaction, row) is None:
                 transaction.put(row, pack_vector(text.vector), db=self.database("vectors"))
+                rewritten = True
         hashes = {encoder: text.text_hash for encoder, text in texts.items()}
         if old is not None and live and old.record == put.record:
             # Vectors of encoders that were not asked now still belong to this very record.
             hashes = {**old.texts, **hashes}
-            if hashes == old.texts:
+            # A vector that was damaged and is whole again is a change too: readers that loaded without it must hear of it.
+            if hashes == old.texts and not rewritten:
                 return Written(put.item_id, old.sequence, changed=False, existed=True)
         item = ItemRecord(put.item_id, put.record, hashes, sequence, updated_ns=time.time_ns())
         change = Change(sequence, put.item_id, Operation.UPSERT, next(iter(texts), NO_FINGERPRINT))

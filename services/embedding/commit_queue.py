@@ -24,6 +24,7 @@ RETRY_FULL_DISK_S = 1.0
 class _Waiting:
     operation: Put | Delete
     outcome: asyncio.Future[Written]
+    taken: bool = False
 
 
 class CommitQueue:
@@ -46,13 +47,22 @@ class CommitQueue:
     async def write(self, operation: Put | Delete) -> Written:
         """What came of an operation, once it is on the disk.
 
+        A caller that is cancelled returns only when its operation is on the disk too, or has been dropped before the writer took
+        it: whoever holds a lock around this call never lets a later operation overtake it.
+
         Raises:
             RequestError: RESOURCE_EXHAUSTED where the disk is full.
         """
         waiting = _Waiting(operation, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._arrived.set()
-        return await waiting.outcome
+        try:
+            return await asyncio.shield(waiting.outcome)
+        except asyncio.CancelledError:
+            if waiting.taken:
+                await asyncio.wait([waiting.outcome])
+            waiting.outcome.cancel()
+            raise
 
     async def next_commit(self, timeout: float) -> None:
         """Wait until something was written, or for ``timeout`` seconds."""
@@ -81,6 +91,8 @@ class CommitQueue:
             group = [waiting for waiting in taken if not waiting.outcome.done()]
             if not group:
                 continue
+            for waiting in group:
+                waiting.taken = True
             started = time.perf_counter()
             try:
                 results = await loop.run_in_executor(self._thread, self._store.write, [one.operation for one in group])

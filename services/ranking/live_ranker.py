@@ -119,10 +119,12 @@ def store_identity(store_path: Path) -> tuple[int, int] | None:
 
 
 def _require_same_encoder(bundle: Bundle, store: EmbeddingStore) -> None:
-    active = store.active_fingerprint()
-    if bundle.fingerprint and active is not None and active != bundle.fingerprint:
+    """Vectors of several encoders may stand side by side; the bundle's own must be among them."""
+    known = [encoder.fingerprint for encoder in store.encoders()]
+    if bundle.fingerprint and known and bundle.fingerprint not in known:
+        held = ", ".join(fingerprint[:FINGERPRINT_SHOWN] for fingerprint in known)
         raise ArtefactError(
-            f"the store {store.path} serves vectors of encoder {active[:FINGERPRINT_SHOWN]}, "
+            f"the store {store.path} holds vectors of encoder {held}, "
             f"the bundle {bundle.path} stands on encoder {bundle.fingerprint[:FINGERPRINT_SHOWN]}",
             "run `llmgr embed` with the engine of this bundle, or serve the bundle that belongs to the store",
         )

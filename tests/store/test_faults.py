@@ -64,7 +64,11 @@ def test_a_damaged_vector_is_never_returned_and_is_named(filled, caplog):
 def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
     damage(filled, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"))
     with EmbeddingStore.open(filled, writer=True) as store:
-        assert not store.put("item-3", b"record", put_of(3).texts[0]).changed
+        before = store.sequence()
+        mended = store.put("item-3", b"record", put_of(3).texts[0])
+        # A reader that loaded without the vector hears of it.
+        assert mended.changed
+        assert [change.item_id for change in store.changes(since=before)] == ["item-3"]
         assert store.find_vector(FINGERPRINT, text_hash("text 3")) is not None
     assert verify_store(filled).sound
 
