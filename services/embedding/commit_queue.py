@@ -47,7 +47,7 @@ class CommitQueue:
     async def write(self, operation: Put | Delete) -> Written:
         """What came of an operation, once it is on the disk.
 
-        A caller that is cancelled returns only when its operation is on the disk too, or has been dropped before the writer took
+        A caller that is cancelled returns only when its operation is on the disk too, or was dropped before the writer took
         it: whoever holds a lock around this call never lets a later operation overtake it.
 
         Raises:
