@@ -38,6 +38,12 @@ class Examples:
         """The examples at these places (indices, a mask or a slice)."""
         return Examples(self.items, self.starts[which], self.ends[which], self.targets[which], self.sessions[which])
 
+    def evenly_spread(self, limit: int) -> Examples:
+        """At most ``limit`` of the examples, evenly spread; all for 0."""
+        if limit == 0 or len(self) <= limit:
+            return self
+        return self.select(np.arange(limit, dtype=np.int64) * len(self) // limit)
+
     def prefixes(self, max_clicks: int | None = None) -> Sessions:
         """The prefixes as sessions of their own, each cut to its last ``max_clicks`` clicks."""
         starts = self.starts if max_clicks is None else np.maximum(self.starts, self.ends - max_clicks)

@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from llmgr_core.settings.encoder import EncoderSettings
-from llmgr_core.settings.section import Section
+from llmgr_core.settings.training import TrainingSettings
 
 
-class DistilSettings(Section):
-    """Section [distil]: training of the online ranker.
+class DistilSettings(TrainingSettings):
+    """Section [distil]: training of the online ranker; TrainingSettings has the keys of the optimisation.
 
     Attributes:
         start: "fresh" trains an encoder of its own (``encoder`` below); "backbone" goes on from the pre-trained one.
@@ -21,14 +21,6 @@ class DistilSettings(Section):
         whitening: 1 gives every direction the same variance, 0 leaves the spectrum as it is.
         text_dropout: share of the elements of the whitened text vectors dropped while training.
         id_dropout: share of the ID vectors dropped while training, so that text alone learns to rank an item.
-        epochs: at most so many passes over all training prefixes.
-        patience: stop after so many epochs in a row without a better validation NDCG@20 (seen items masked).
-        batch_size: prefixes a step.
-        learning_rate: peak rate of AdamW; it decays along a cosine to a tenth over ``epochs``.
-        warmup_steps: steps over which the rate rises to its peak.
-        weight_decay: AdamW's.
-        clip_norm: gradients longer than this are shortened to it; 0 leaves them.
-        validation_examples: validation examples for early stopping and calibration, evenly spread; 0 takes all.
         teacher: learn from the tuned LLMGR (variant "fused" only).
         teacher_examples: training prefixes the teacher ranks; 0 takes all. On a CPU each costs tens of milliseconds.
         teacher_top: items of the teacher's ranking that the student imitates.
@@ -36,10 +28,9 @@ class DistilSettings(Section):
         teacher_temperature: tau, softens both distributions.
         row_pull: mu, weight of 1 - cos(row of an item, its text vector through the teacher's W_p); needs start = "backbone".
         heldout_loss: share of NDCG@20 on held-out validation items that the transition term may cost at most.
-        device: "auto" takes a CUDA device where there is one.
-        checkpoint_minutes: a checkpoint at the end of each epoch, and in between whenever so many minutes have passed.
     """
 
+    epochs: int = Field(default=20, ge=1, le=10_000)
     start: Literal["fresh", "backbone"] = "fresh"
     encoder: EncoderSettings = EncoderSettings(name="gcsan")
     head_hidden: int = Field(default=128, ge=0, le=8192)
@@ -47,14 +38,6 @@ class DistilSettings(Section):
     whitening: float = Field(default=1.0, ge=0.0, le=1.0)
     text_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
     id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
-    epochs: int = Field(default=20, ge=1, le=10_000)
-    patience: int = Field(default=3, ge=1)
-    batch_size: int = Field(default=512, ge=1, le=65536)
-    learning_rate: float = Field(default=3e-3, gt=0.0)
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=1e-2, ge=0.0)
-    clip_norm: float = Field(default=5.0, ge=0.0)
-    validation_examples: int = Field(default=0, ge=0)
     teacher: bool = True
     teacher_examples: int = Field(default=8192, ge=0)
     teacher_top: int = Field(default=100, ge=2, le=1000)
@@ -62,5 +45,3 @@ class DistilSettings(Section):
     teacher_temperature: float = Field(default=2.0, gt=0.0)
     row_pull: float = Field(default=0.0, ge=0.0)
     heldout_loss: float = Field(default=0.05, ge=0.0, le=1.0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_minutes: float = Field(default=1.0, gt=0.0)

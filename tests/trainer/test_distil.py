@@ -88,12 +88,12 @@ def test_learns_and_says_how_it_is_getting_on(sessions: Sessions, text: TextVect
 
 def test_items_without_a_click_are_ranked_by_their_text(sessions: Sessions, text: TextVectors, tmp_path: Path) -> None:
     """The never-clicked item of a topic stands above the items of all other topics; without text it cannot be ranked."""
-    student = distillation(sessions, tmp_path / "fused", text, epochs=10).run().student
+    student = distillation(sessions, tmp_path / "fused", text, epochs=10).run().model
     prefixes = [[topic * PER_TOPIC + 1, topic * PER_TOPIC + 2, topic * PER_TOPIC + 3] for topic in range(TOPICS)]
     flat = Sessions.from_lists([[*prefix, topic * PER_TOPIC] for topic, prefix in enumerate(prefixes)])
     ranks = evaluate(StudentScorer(student), Examples.last_click(flat)).masked
     assert ranks.max() <= PER_TOPIC
-    id_only = distillation(sessions, tmp_path / "ids", None, epochs=1).run().student
+    id_only = distillation(sessions, tmp_path / "ids", None, epochs=1).run().model
     scores = StudentScorer(id_only).scores(Examples.last_click(flat))
     assert torch.isinf(scores[:, NEVER_CLICKED]).all()
 
@@ -101,7 +101,7 @@ def test_items_without_a_click_are_ranked_by_their_text(sessions: Sessions, text
 def test_clicked_item_whose_id_is_taken_away_is_still_ranked_by_text(
     sessions: Sessions, text: TextVectors, tmp_path: Path
 ) -> None:
-    student = distillation(sessions, tmp_path, text, epochs=6, id_dropout=0.3).run().student
+    student = distillation(sessions, tmp_path, text, epochs=6, id_dropout=0.3).run().model
     student.has_id[[5, 25, 45]] = False
     flat = Sessions.from_lists([[2, 3, 5], [22, 23, 25], [42, 43, 45]])
     ranks = evaluate(StudentScorer(student), Examples.last_click(flat)).masked
@@ -131,8 +131,8 @@ def test_killed_and_resumed_run_follows_the_same_loss_curve(sessions: Sessions, 
     assert resumed.loader.epoch == 1
     outcome = resumed.run()
     assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
-    for name, tensor in whole.student.state_dict().items():
-        assert torch.equal(tensor, outcome.student.state_dict()[name]), name
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, outcome.model.state_dict()[name]), name
 
 
 def test_no_prefix_to_learn_from_is_an_error(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_row_pull_brings_rows_to_their_text(sessions: Sessions, text: TextVector
     closeness = []
     for pull in (0.0, 5.0):
         tutoring = Tutoring(empty, target)
-        student = distillation(sessions, tmp_path / str(pull), text, tutoring=tutoring, row_pull=pull, epochs=8).run().student
+        student = distillation(sessions, tmp_path / str(pull), text, tutoring=tutoring, row_pull=pull, epochs=8).run().model
         clicked = student.trained
         closeness.append(float(torch.cosine_similarity(student.rows(), target, dim=1)[clicked].mean()))
     assert closeness[1] > closeness[0] + 0.2
@@ -171,7 +171,7 @@ def test_row_pull_brings_rows_to_their_text(sessions: Sessions, text: TextVector
 @pytest.fixture(scope="module")
 def finished(sessions: Sessions, text: TextVectors, tmp_path_factory: pytest.TempPathFactory):
     run = distillation(sessions, tmp_path_factory.mktemp("finished"), text, epochs=3)
-    student = run.run().student
+    student = run.run().model
     train = run.loader.examples
     sessions_of = Sessions.from_lists([sessions[number][:-1].tolist() for number in range(len(sessions))])
     graph = TransitionGraph.build(sessions_of, ITEMS, TransitionSettings()).pruned()

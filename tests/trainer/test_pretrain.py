@@ -25,7 +25,7 @@ from llmgr_core.settings.pretrain import PretrainSettings
 from trainer.commands.evaluate import command as evaluate_command
 from trainer.commands.pretrain import command as pretrain_command
 from trainer.pretrain import Pretraining
-from trainer.pretrain.checkpoint import CHECKPOINT_NAME
+from trainer.catalogue_training.checkpoint import CHECKPOINT_NAME
 
 NUM_ITEMS = 50
 
@@ -80,7 +80,7 @@ def test_it_learns_a_path_better_than_popularity(tmp_path):
     sessions = walks(seed=9)
     test = Examples.last_click(Sessions.from_lists(sessions))
     counts = np.bincount(np.concatenate(walks()), minlength=NUM_ITEMS)
-    learned = summarise(evaluate(BackboneScorer(outcome.backbone), test).masked)
+    learned = summarise(evaluate(BackboneScorer(outcome.model), test).masked)
     assert learned["NDCG@10"] > 2 * summarise(evaluate(PopularityScorer(counts), test).masked)["NDCG@10"]
     means = [line["mean_loss"] for line in log_of(tmp_path) if "mean_loss" in line]
     assert means[-1] < means[0] / 2
@@ -97,8 +97,8 @@ def test_a_run_cut_off_and_resumed_follows_the_same_loss_curve(tmp_path, monkeyp
     resumed = training(tmp_path / "cut", reporter, checkpoint_minutes=1e-9).run()
     assert reporter.events[0] == "resume" or steps_before <= 1
     assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
-    for name, tensor in whole.backbone.state_dict().items():
-        torch.testing.assert_close(resumed.backbone.state_dict()[name], tensor, rtol=0, atol=0)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, rtol=0, atol=0)
     assert resumed.validation == whole.validation
 
 

@@ -51,7 +51,7 @@ def command(step: Step, *, variant: str) -> None:
     from llmgr_core.transitions import TransitionGraph
     from trainer.distil import Distillation
     from trainer.distil.finishing import finish_ranker
-    from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, spread, tutoring
+    from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, tutoring
 
     if step.settings.threads:
         torch.set_num_threads(step.settings.threads)
@@ -70,7 +70,7 @@ def command(step: Step, *, variant: str) -> None:
                 )
                 draft.metrics.update(teacher=figures)
         backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
-        validation = spread(dataset.validation, distil.validation_examples)
+        validation = dataset.validation.evenly_spread(distil.validation_examples)
         outcome = Distillation(
             dataset.train,
             validation,
@@ -87,7 +87,7 @@ def command(step: Step, *, variant: str) -> None:
         ).run()
         step.reporter.event("fitting transition weight and temperature", examples=len(validation))
         ranker, fitted = finish_ranker(
-            outcome.student,
+            outcome.model,
             kind,
             text,
             graph=TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned(),
@@ -98,7 +98,7 @@ def command(step: Step, *, variant: str) -> None:
             heldout_loss=distil.heldout_loss,
         )
         ranker.write(draft.path)
-        parameters = sum(parameter.numel() for parameter in outcome.student.parameters())
+        parameters = sum(parameter.numel() for parameter in outcome.model.parameters())
         draft.details.update(variant=variant, num_items=dataset.num_items, parameters=parameters)
         draft.metrics.update(
             validation=outcome.validation,

@@ -51,8 +51,8 @@ def command(step: Step) -> None:
             checkpoints=draft.checkpoints,
             reporter=step.reporter,
         ).run()
-        outcome.backbone.cpu().save(draft.path)
-        parameters = sum(parameter.numel() for parameter in outcome.backbone.parameters())
+        outcome.model.save(draft.path)
+        parameters = sum(parameter.numel() for parameter in outcome.model.parameters())
         draft.details.update(num_items=dataset.num_items, dimension=step.settings.encoder.dimension, parameters=parameters)
         draft.metrics.update(
             validation=outcome.validation,

@@ -61,13 +61,6 @@ def encoder_fingerprint(settings: Settings, dataset: Dataset, tuned: Artefact | 
     return engine.fingerprint(TextCleaner.from_state(dataset.cleaner_state).digest)
 
 
-def spread(examples: Examples, limit: int) -> Examples:
-    """At most ``limit`` examples, evenly spread; all for 0."""
-    if limit == 0 or len(examples) <= limit:
-        return examples
-    return examples.select(np.arange(limit, dtype=np.int64) * len(examples) // limit)
-
-
 def tutoring(
     settings: Settings,
     dataset: Dataset,
@@ -94,7 +87,7 @@ def tutoring(
     figures = {"teacher_examples": float(len(rankings)), "teacher_training_NDCG@20": rankings.ndcg20}
     validation = dataset.validation
     if len(validation):
-        ranks = evaluate(teacher, spread(validation, CHECKED_EXAMPLES), batch_size=128).unmasked
+        ranks = evaluate(teacher, validation.evenly_spread(CHECKED_EXAMPLES), batch_size=128).unmasked
         figures["teacher_validation_NDCG@20"] = summarise(ranks)["NDCG@20"]
     item_part = None
     if distil.row_pull:

@@ -1,5 +1,5 @@
 """Pre-training of the ID-only backbone: next item of every training prefix, softmax over the whole catalogue."""
 
-from trainer.pretrain.recipe import Pretraining, PretrainingOutcome
+from trainer.pretrain.recipe import Pretraining
 
-__all__ = ["Pretraining", "PretrainingOutcome"]
+__all__ = ["Pretraining"]

@@ -46,19 +46,19 @@ class TextNeighbours:
 def text_neighbour_quality(vectors: npt.NDArray[np.float32], dataset: Dataset) -> float:
     """Validation NDCG@20 of TextNeighbours, seen items masked; on at most 2,000 examples, evenly spread."""
     fitted_on = (dataset.train_counts > 0) & (np.abs(vectors).max(axis=1) > 0)
-    return _quality(TextNeighbours(vectors, fitted_on), evenly_spread(dataset.validation, 2000))
+    return _quality(TextNeighbours(vectors, fitted_on), dataset.validation.evenly_spread(2000))
 
 
 def teacher_quality(model: HybridModel, batches: PromptBatches, batch_tokens: int, validation: Examples) -> float:
     """Validation NDCG@20 of the model with the language model in the loop, seen items masked; at most 500 examples."""
     model.eval()
-    return _quality(Teacher(model, batches, batch_tokens), evenly_spread(validation, SHOWN_EXAMPLES))
+    return _quality(Teacher(model, batches, batch_tokens), validation.evenly_spread(SHOWN_EXAMPLES))
 
 
 def backbone_quality(backbone: Backbone, validation: Examples) -> float:
     """The same of the backbone as it stands, on the same examples."""
     training = backbone.training
-    quality = _quality(BackboneScorer(backbone.eval()), evenly_spread(validation, SHOWN_EXAMPLES))
+    quality = _quality(BackboneScorer(backbone.eval()), validation.evenly_spread(SHOWN_EXAMPLES))
     backbone.train(training)
     return quality
 
@@ -71,7 +71,7 @@ def best_text_gate(model: HybridModel, validation: Examples) -> float:
     """
     training = model.backbone.training
     model.backbone.eval()
-    some = evenly_spread(validation, 2000)
+    some = validation.evenly_spread(2000)
     qualities = {gate: _quality(_WithoutLanguageModel(model, gate), some) for gate in TEXT_GATES}
     model.backbone.train(training)
     return max(qualities, key=lambda gate: (qualities[gate], -gate)) if len(some) else TEXT_GATES[0]
@@ -112,13 +112,6 @@ def candidate_accuracy(
             batch = batches.auxiliary(part, hard.draw(part, model.settings.candidates, rng))
             correct += int((model.candidate_logits(batch).argmax(dim=1) == batch.answers).sum())
     return correct / len(items)
-
-
-def evenly_spread(examples: Examples, limit: int) -> Examples:
-    """At most ``limit`` examples, evenly spread."""
-    if len(examples) <= limit:
-        return examples
-    return examples.select(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))
 
 
 def _quality(scorer: Scorer, examples: Examples) -> float:

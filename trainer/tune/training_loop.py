@@ -14,7 +14,7 @@ import torch
 from llmgr_core.errors import LlmgrError
 from llmgr_core.progress import Reporter
 from llmgr_core.settings.tune import TuneSettings
-from trainer.pretrain.log import TrainingLog
+from trainer.catalogue_training.log import TrainingLog
 from trainer.tune.optimization import Optimization
 from trainer.tune.schedule import batch_order, rate_factor, step_seed
 

@@ -24,7 +24,7 @@ from llmgr_core.errors import InputError
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings
-from trainer.pretrain.log import TrainingLog
+from trainer.catalogue_training.log import TrainingLog
 from trainer.tune.candidates import HardCandidates
 from trainer.tune.catalogue_vectors import catalogue_vectors
 from trainer.tune.checkpoint import Position, read_checkpoint, write_checkpoint
