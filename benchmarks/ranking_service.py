@@ -42,13 +42,13 @@ NO_OP_METHOD = "/benchmark.NoOp/Call"
 
 def synthetic_run(root: Path, items: int) -> None:
     """A bundle and a full store of random numbers."""
-    from llmgr_core.store import EmbeddedText, EmbeddingStore, Encoder, Put
+    from llmgr_core.store import EmbeddedText, Encoder, Put, StoreWriter
     from services.ranking.synthetic_bundle import SyntheticBundle
 
     fingerprint = "synthetic"
     SyntheticBundle(items, TEXT_DIMENSION, fingerprint).write(root / "bundle")
     random = np.random.default_rng(1)
-    with EmbeddingStore.open(root / "store", writer=True) as writer:
+    with StoreWriter.open(root / "store") as writer:
         writer.activate(Encoder(fingerprint, TEXT_DIMENSION, "random numbers"))
         for start in range(0, items, 4096):
             texts = [

@@ -25,7 +25,8 @@ class RowChange:
     Attributes:
         item_id: any string.
         vector: its text vector e_v (float16 [D]) as it is now, or None where it has no text.
-        removed: the item was deleted; ``vector`` is not looked at.
+        removed: the item was deleted; its ``vector`` is only looked at where the ranker does not know it yet, so that it is
+            valid in a session.
     """
 
     item_id: str
@@ -126,13 +127,13 @@ class RankerRuntime:
         current = self._snapshot
         deleted, empty = set(current.deleted), set(self._empty)
         edited: dict[int, npt.NDArray[np.float32]] = {}
-        added: list[npt.NDArray[np.float32]] = []
+        added: dict[str, int] = {}
+        added_rows: list[npt.NDArray[np.float32]] = []
         refused: list[str] = []
         for change in changes:
-            index = self._index_of.get(change.item_id, UNKNOWN)
-            if change.removed:
-                if index != UNKNOWN:
-                    deleted.add(index)
+            index = self._index_of.get(change.item_id, added.get(change.item_id, UNKNOWN))
+            if change.removed and index != UNKNOWN:
+                deleted.add(index)
                 continue
             try:
                 row = self._row(index, change.vector)
@@ -142,14 +143,14 @@ class RankerRuntime:
             if index == UNKNOWN:
                 if row is None:
                     continue
-                index = current.rows.count + len(added)
-                added.append(row)
-                self._item_ids.append(change.item_id)
-                self._index_of[change.item_id] = index
+                index = added[change.item_id] = current.rows.count + len(added)
+                added_rows.append(row)
+                if change.removed:
+                    deleted.add(index)
                 continue
             deleted.discard(index)
             if index >= current.rows.count:
-                added[index - current.rows.count] = row if row is not None else np.zeros_like(added[0])
+                added_rows[index - current.rows.count] = row if row is not None else np.zeros_like(added_rows[0])
             else:
                 edited[index] = row if row is not None else np.zeros(current.rows.dimension, dtype=np.float32)
             (empty.add if row is None else empty.discard)(index)
@@ -157,11 +158,14 @@ class RankerRuntime:
         if edited:
             rows = rows.replaced(edited)
         if added:
-            rows = rows.extended(np.stack(added))
+            rows = rows.extended(np.stack(added_rows))
         unrankable = current.unrankable
         if deleted != current.deleted or empty != self._empty:
             unrankable = _ascending(deleted | empty)
         self._empty = empty
+        # Names last: a snapshot never looks past its own rows, so readers of the current one do not see them.
+        self._item_ids.extend(added)
+        self._index_of.update(added)
         reached = current.sequence if sequence is None else sequence
         self._snapshot = Snapshot(self.parts, rows, unrankable, frozenset(deleted), reached, self._index_of, self._item_ids)
         return refused

@@ -133,7 +133,7 @@ class Snapshot:
         scoring, graph = self.parts.scoring, self.parts.transitions
         if graph is None or scoring.transition_weight == 0.0:
             return
-        items, strengths = graph.lookup(clicks[clicks < self.parts.num_items])
+        items, strengths = graph.lookup(clicks)
         if not len(items):
             return
         terms = np.log1p(np.float32(scoring.transition_slope) * strengths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import Self
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from llmgr_core.store.records import (
 )
 from llmgr_core.store.states import Snapshot, Update, Updates, vector_matrix
 
-if TYPE_CHECKING:
-    from llmgr_core.store.writing import StoreWriter
-
 BLOCK = 4096
 
 
@@ -47,29 +44,16 @@ class EmbeddingStore(RecordReader):
         self.epoch = metadata.read_epoch(environment)
         self._closed = False
 
-    @overload
     @classmethod
-    def open(cls, path: Path, writer: Literal[False] = False) -> EmbeddingStore: ...
-    @overload
-    @classmethod
-    def open(cls, path: Path, writer: Literal[True], *, map_bytes: int = ...) -> StoreWriter: ...
-    @classmethod
-    def open(cls, path: Path, writer: bool = False, *, map_bytes: int = environments.FIRST_MAP_BYTES) -> EmbeddingStore:
-        """Open a store.
+    def open(cls, path: Path) -> EmbeddingStore:
+        """Open a store for reading; StoreWriter.open opens one for writing.
 
         Args:
             path: its directory.
-            writer: open it for writing (a StoreWriter), and make it where there is none.
-            map_bytes: size of the map at first; it doubles whenever it is full.
 
         Raises:
             StoreError: no store there, no LMDB file, another schema.
-            StoreLockedError: another process writes to it.
         """
-        if writer:
-            from llmgr_core.store.writing import StoreWriter
-
-            return StoreWriter.create(path, map_bytes)
         environment = environments.acquire(path, writable=False)
         try:
             return EmbeddingStore(environment)
@@ -174,7 +158,7 @@ class EmbeddingStore(RecordReader):
             return vector_matrix(rows, dimensions)
 
     def snapshot(self, fingerprint: str) -> Snapshot:
-        """Every item and its vector, from one state of the store.
+        """Every item, tombstones included, and its vector, from one state of the store.
 
         Raises:
             StoreError: the store holds no vectors of this encoder.
@@ -182,7 +166,7 @@ class EmbeddingStore(RecordReader):
         dimensions = self.dimensions(fingerprint)
         encoder = fingerprint_key(fingerprint)
         ids: list[str] = []
-        deleted: list[str] = []
+        deleted: list[bool] = []
         sequences: list[int] = []
         rows: list[Buffer | None] = []
         with self._environment.read() as transaction:
@@ -190,16 +174,22 @@ class EmbeddingStore(RecordReader):
                 item = self._sound_item(key, value)
                 if item is None:
                     continue
-                if item.deleted:
-                    deleted.append(item.item_id)
-                    continue
+                deleted.append(item.deleted)
                 ids.append(item.item_id)
                 sequences.append(item.sequence)
                 text = item.texts.get(encoder)
                 rows.append(None if text is None else self._payload(transaction, encoder + text))
             vectors, present = vector_matrix(rows, dimensions)
             newest, number = self._newest(transaction), int(transaction.id())
-        return Snapshot(ids, vectors, present, np.array(sequences, dtype=np.uint64), deleted, newest, number)
+        return Snapshot(
+            ids,
+            vectors,
+            present,
+            np.array(sequences, dtype=np.uint64),
+            np.array(deleted, dtype=np.bool_),
+            newest,
+            number,
+        )
 
     def items(self) -> Iterator[ItemRecord]:
         """Every live item in the order of the keys; read in blocks, so that items written meanwhile may be among them."""
@@ -265,7 +255,7 @@ class EmbeddingStore(RecordReader):
                     item = self._item(transaction, item_key(item_id))
                     if item is None:
                         continue
-                    text = None if item.deleted else item.texts.get(encoder)
+                    text = item.texts.get(encoder)
                     vector = None if text is None else self._vector(transaction, encoder + text)
                     updates[item_id] = Update(item_id, item.sequence, item.deleted, vector)
         return Updates(list(updates.values()), reached, reached < newest)

@@ -23,11 +23,11 @@ class Snapshot:
     """Everything a ranker needs from a store, at one moment.
 
     Attributes:
-        item_ids: live items, n of them, in the order of their keys.
+        item_ids: items that are live or were once, n of them, in the order of their keys.
         vectors: float16 [n, D]; zeros where ``present`` is False.
         present: bool [n], False for an item without a (sound) vector of this encoder.
         sequences: uint64 [n], each item's last change.
-        deleted_ids: tombstones.
+        deleted: bool [n], tombstones; their last vector is among ``vectors``, since they stay valid in a session.
         sequence: newest change.
         transaction: id of the transaction that was read; see EmbeddingStore.transaction_id.
     """
@@ -36,7 +36,7 @@ class Snapshot:
     vectors: np.ndarray
     present: np.ndarray
     sequences: np.ndarray
-    deleted_ids: list[str]
+    deleted: np.ndarray
     sequence: int
     transaction: int
 
@@ -49,7 +49,7 @@ class Update:
         item_id: which.
         sequence: its last change.
         deleted: whether it is a tombstone now.
-        vector: float16 [D], None for a tombstone or an item without a sound vector of this encoder.
+        vector: float16 [D], a tombstone's last one included; None for an item without a sound vector of this encoder.
     """
 
     item_id: str

@@ -107,11 +107,16 @@ class StoreWriter(EmbeddingStore):
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
+    def open(cls, path: Path, *, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
         """Open a store for writing, make it where there is none.
 
+        Args:
+            path: its directory.
+            map_bytes: size of the map at first; it doubles whenever it is full.
+
         Raises:
-            StoreError: see EmbeddingStore.open.
+            StoreError: no LMDB file, another schema.
+            StoreLockedError: another process writes to it.
         """
         path.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(path)

@@ -34,7 +34,7 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
     """
     from llmgr_core.artefacts import open_artefact
     from llmgr_core.data.dataset import Dataset
-    from llmgr_core.store import EmbeddingStore, StoreLockedError
+    from llmgr_core.store import StoreLockedError, StoreWriter
     from services.embedding.loading import encoder_from_run
 
     dataset = Dataset.open(open_artefact(step.run.dataset, "dataset"))
@@ -43,7 +43,7 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
     if server is None:
         try:
             # Before the language model is loaded: a store in use is a reason not to.
-            writer = EmbeddingStore.open(path, writer=True)
+            writer = StoreWriter.open(path)
         except StoreLockedError as locked:
             if locked.address is None:
                 raise

@@ -11,7 +11,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings import Settings
-from llmgr_core.store import EmbeddingStore, Encoder, StoreError, StoreWriter
+from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.service import FULL_NAME, EmbeddingService
 from services.server.binding import bind, require_free_port, server_options
@@ -108,7 +108,7 @@ def open_store(path: Path, encoder: ItemEncoder) -> StoreWriter:
     Raises:
         StoreError: it serves another encoder's, or another process writes to it.
     """
-    store = EmbeddingStore.open(path, writer=True)
+    store = StoreWriter.open(path)
     try:
         active = store.active_fingerprint()
         if active not in (None, encoder.fingerprint):

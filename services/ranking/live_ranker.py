@@ -140,7 +140,7 @@ def _runtime(bundle: Bundle, store: EmbeddingStore | None) -> RankerRuntime:
     vectors, present, new = _in_bundle_order(parts, state)
     runtime = RankerRuntime(parts, vectors, present, state.sequence)
     changes = [RowChange(state.item_ids[place], state.vectors[place]) for place in new if state.present[place]]
-    changes += [RowChange(item_id, removed=True) for item_id in state.deleted_ids]
+    changes += [RowChange(state.item_ids[place], removed=True) for place in np.flatnonzero(state.deleted)]
     runtime.apply(changes, state.sequence)
     return runtime
 

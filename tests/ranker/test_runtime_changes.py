@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -82,6 +83,35 @@ def test_unknown_item_without_text_and_removal_of_an_unknown_one_change_nothing(
     runtime.remove("never heard of")
     assert runtime.snapshot.num_items == ITEMS
     assert runtime.snapshot.indices(["no text", "never heard of"]).tolist() == [-1, -1]
+
+
+def test_item_inserted_and_deleted_before_the_ranker_looked_is_valid_in_a_session(runtime: RankerRuntime) -> None:
+    runtime.apply([RowChange("short-lived", new_vector(), removed=True)])
+    (index,) = runtime.snapshot.indices(["short-lived"]).tolist()
+    assert index == ITEMS
+    assert not runtime.rank(at(index), 5).fallback
+    assert index not in runtime.rank(at(1, 2), ITEMS + 1).indices
+
+
+def test_new_item_keeps_its_place_in_the_session_for_the_transition_term(make_stored, vectors: np.ndarray) -> None:
+    """A click before a brand-new item is the last but one, and counts less than the last."""
+    parts = make_stored(ITEMS).parts("v1", [f"item-{n}" for n in range(ITEMS)])
+    graph = parts.transitions
+    assert graph is not None
+    assert graph.settings.click_decay < 1.0
+    looked_up: list[list[int]] = []
+
+    class Watched:
+        def lookup(self, clicks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            looked_up.append(clicks.tolist())
+            return graph.lookup(clicks)
+
+    runtime = RankerRuntime(dataclasses.replace(parts, transitions=Watched()), vectors)
+    runtime.upsert("brand new", new_vector())
+    runtime.rank(at(3, ITEMS), 5)
+    assert looked_up == [[3, ITEMS]]
+    alone, shifted = graph.lookup(at(3))[1], graph.lookup(at(3, ITEMS))[1]
+    np.testing.assert_allclose(shifted, alone * graph.settings.click_decay, rtol=1e-6)
 
 
 def test_new_item_that_loses_its_text_is_no_longer_ranked(runtime: RankerRuntime) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from llmgr_core.bundle import EngineReference
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.serve import ServeSettings
-from llmgr_core.store import EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter, Written
+from llmgr_core.store import EmbeddedText, Encoder, Put, StoreWriter, Written
 from services.ranking.synthetic_bundle import SyntheticBundle
 
 FINGERPRINT = "f" * 64
@@ -43,7 +43,7 @@ class Catalogue:
         return [f"item-{index}" for index in range(ITEMS)]
 
     def writer(self) -> StoreWriter:
-        return EmbeddingStore.open(self.store, writer=True)
+        return StoreWriter.open(self.store)
 
     def write_bundle(self, **changes: object) -> None:
         settings = {"num_items": ITEMS, "text_dimension": DIMENSION, "fingerprint": FINGERPRINT, "encoder": ENCODER}

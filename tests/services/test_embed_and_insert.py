@@ -12,7 +12,7 @@ from llmgr_core.data.item import Item
 from llmgr_core.errors import LlmgrError
 from llmgr_core.run_directory import RunDirectory
 from llmgr_core.settings.engine import EngineSettings
-from llmgr_core.store import EmbeddingStore, Encoder
+from llmgr_core.store import EmbeddingStore, Encoder, StoreWriter
 from services.client import ServiceError
 from services.embedding.background import serve_in_background
 from services.embedding.loading import encoder_from_run
@@ -179,7 +179,7 @@ def test_insert_names_the_line_that_is_no_item(service, tmp_path, line, words):
 
 
 def test_the_server_refuses_a_store_of_another_encoder(tmp_path, encoder):
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         store.activate(Encoder("0" * 64, encoder.dimensions, "other"))
     with pytest.raises(LlmgrError, match="llmgr embed"), serve_in_background(encoder, tmp_path, settings_with()):
         pass

@@ -30,7 +30,7 @@ from grpc_status import rpc_status
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import LlmgrError
-from llmgr_core.store import EmbeddingStore, StoreError, StoreLockedError
+from llmgr_core.store import EmbeddingStore, StoreError, StoreLockedError, StoreWriter
 from llmgr_core.store.verification import verify_store
 from services.client import EmbeddedItem, EmbeddingClient, ServiceError
 from services.client.calls import RetryPolicy
@@ -189,7 +189,7 @@ def test_a_port_in_use_is_an_error_that_names_it(tmp_path):
         with pytest.raises(LlmgrError, match=f"127.0.0.1:{port}"), serving:
             pass
     # Nothing was left behind: the store is free for the next try.
-    EmbeddingStore.open(tmp_path, writer=True).close()
+    StoreWriter.open(tmp_path).close()
 
 
 def test_two_servers_cannot_share_a_port(tmp_path):
@@ -218,7 +218,7 @@ def test_other_machines_are_not_let_in_without_tls(tmp_path, host):
 
 
 def test_a_store_that_is_being_written_is_refused_with_its_writer(tmp_path):
-    writing = EmbeddingStore.open(tmp_path, writer=True)
+    writing = StoreWriter.open(tmp_path)
     with writing, pytest.raises(StoreLockedError, match=f"process {os.getpid()}"), embedding_service(tmp_path):
         pass
 
@@ -311,7 +311,7 @@ def test_sigterm_lets_calls_in_flight_finish_and_frees_the_store(tmp_path):
     lines = [json.loads(line) for line in log.splitlines()]
     assert {line["method"] for line in lines if line.get("code") == "OK"} == {"EmbedItem"}
     assert "slow 1" not in log, "item texts are not for the log"
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         assert store.sequence() == 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from bundle_fixture import DIMENSION, ITEMS, OTHER_FINGERPRINT, Catalogue, put
 
 from llmgr_core.errors import ArtefactError, LlmgrError
-from llmgr_core.store import EmbeddingStore, Encoder
+from llmgr_core.store import Encoder, StoreWriter
 from services.ranking.live_ranker import LiveRanker
 
 
@@ -65,7 +65,7 @@ def test_a_refused_store_can_be_opened_by_the_next(bare):
     bare.write_store(OTHER_FINGERPRINT)
     with pytest.raises(ArtefactError):
         LiveRanker.open(bare.bundle, bare.store)
-    with EmbeddingStore.open(bare.store, writer=True) as writer:
+    with StoreWriter.open(bare.store) as writer:
         assert writer.sequence() == ITEMS
 
 
@@ -160,6 +160,26 @@ def test_new_items_and_deletions_of_the_store_are_there_from_the_start(catalogue
     assert not ranking.fallback
     assert snapshot.sequence == sequence
     ranker.close()
+
+
+def test_a_new_item_deleted_before_a_restart_is_still_a_valid_click(catalogue):
+    """Whether a ranker saw the deletion live, caught up with it in one piece, or started after it."""
+    with catalogue.writer() as writer:
+        watching = LiveRanker.open(catalogue.bundle, catalogue.store)
+        put(writer, "brand-new", seed=5000)
+        watching.follow()
+        writer.delete("brand-new")
+        watching.follow()
+    catching_up = LiveRanker.open(catalogue.bundle, catalogue.store)
+    rankings = []
+    for ranker in (watching, catching_up):
+        snapshot = ranker.snapshot
+        ranking = snapshot.rank(snapshot.indices(["brand-new"]), 10)
+        assert not ranking.fallback
+        assert "brand-new" not in {snapshot.item_id(index) for index in ranking.indices}
+        rankings.append([snapshot.item_id(index) for index in ranking.indices])
+        ranker.close()
+    assert rankings[0] == rankings[1]
 
 
 def test_a_damaged_vector_costs_its_item_the_text_and_no_other_anything(catalogue):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from llmgr_core.store import Delete, EmbeddedText, EmbeddingStore, Put
+from llmgr_core.store import Delete, EmbeddedText, Put, StoreWriter
 
 FINGERPRINT = "c3" * 32
 
 
 def main() -> None:
     generator = np.random.default_rng(int(sys.argv[2]))
-    with EmbeddingStore.open(Path(sys.argv[1]), writer=True, map_bytes=256 << 10) as store:
+    with StoreWriter.open(Path(sys.argv[1]), map_bytes=256 << 10) as store:
         print("ready", flush=True)
         while True:
             group = []

@@ -5,7 +5,7 @@ import pytest
 
 from llmgr_core.data.item import Item
 from llmgr_core.progress import Reporter
-from llmgr_core.store import EmbeddedText, EmbeddingStore, StoreError, VectorError, fingerprint_key
+from llmgr_core.store import EmbeddedText, EmbeddingStore, StoreError, StoreWriter, VectorError, fingerprint_key
 from llmgr_core.store.catalogue import CatalogueEmbedding
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
@@ -35,7 +35,7 @@ class Model:
 
 def embed(path, items, model=None, *, fingerprint=ONE, overwrite=False, commit_texts=8):
     model = model or Model()
-    with EmbeddingStore.open(path, writer=True) as store:
+    with StoreWriter.open(path) as store:
         encoder = ItemEncoder(Titles(), model, fingerprint, 4, "test")
         embedding = CatalogueEmbedding(encoder, store, commit_texts, Reporter(as_json=True), overwrite=overwrite)
         report = embedding.run([(item, item.title) for item in items], len(items))
@@ -76,7 +76,7 @@ def test_what_was_done_before_a_run_was_cut_off_is_not_done_again(tmp_path):
 
 def test_edits_and_deletions_since_stay_as_they_are(tmp_path):
     embed(tmp_path, catalogue(3))
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         vector = np.ones(4)
         store.put("i0", encode_item(Item("i0", title="edited")), EmbeddedText.of(ONE, "edited", vector))
         store.delete("i1")
@@ -89,7 +89,7 @@ def test_edits_and_deletions_since_stay_as_they_are(tmp_path):
 
 def test_overwriting_brings_the_data_set_back(tmp_path):
     embed(tmp_path, catalogue(2))
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         store.put("i0", encode_item(Item("i0", title="edited")), EmbeddedText.of(ONE, "edited", np.ones(4)))
         store.delete("i1")
     report, model = embed(tmp_path, catalogue(2), overwrite=True)
@@ -101,7 +101,7 @@ def test_overwriting_brings_the_data_set_back(tmp_path):
 
 def test_another_encoder_embeds_the_whole_store_beside_the_first(tmp_path):
     embed(tmp_path, catalogue(3))
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         store.put("new", encode_item(Item("new", title="online")), EmbeddedText.of(ONE, "online", np.ones(4)))
     report, model = embed(tmp_path, catalogue(3), fingerprint=OTHER)
     assert sorted(model.read) == ["online", "text 000", "text 001", "text 002"]
@@ -122,7 +122,7 @@ def test_a_text_without_a_usable_vector_is_named_and_the_others_are_stored(tmp_p
 def test_a_model_of_other_dimensions_is_refused_before_it_reads(tmp_path):
     embed(tmp_path, catalogue(2))
     model = Model()
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         encoder = ItemEncoder(Titles(), model, ONE, 8, "test")
         with pytest.raises(StoreError, match="same fingerprint"):
             CatalogueEmbedding(encoder, store, 8, Reporter(as_json=True)).run([], 0)

@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from llmgr_core.store import EmbeddedText, EmbeddingStore, Put, StoreError, StoreFullError, text_hash
+from llmgr_core.store import EmbeddedText, EmbeddingStore, Put, StoreError, StoreFullError, StoreWriter, text_hash
 from llmgr_core.store.records import fingerprint_key, item_key, sequence_key
 from llmgr_core.store.verification import verify_store
 
@@ -28,7 +28,7 @@ def put_of(number, size=64, record=b"record"):
 def filled(tmp_path):
     """Path of a store with items 0 to 9."""
     path = tmp_path / "store"
-    with EmbeddingStore.open(path, writer=True) as store:
+    with StoreWriter.open(path) as store:
         store.write([put_of(number) for number in range(10)])
     return path
 
@@ -63,7 +63,7 @@ def test_a_damaged_vector_is_never_returned_and_is_named(filled, caplog):
 
 def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
     damage(filled, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"))
-    with EmbeddingStore.open(filled, writer=True) as store:
+    with StoreWriter.open(filled) as store:
         before = store.sequence()
         mended = store.put("item-3", b"record", put_of(3).texts[0])
         # A reader that loaded without the vector hears of it.
@@ -75,7 +75,7 @@ def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
 
 def test_a_damaged_item_is_skipped_named_and_mended_by_inserting_it_again(filled):
     damage(filled, "items", item_key("item-3"))
-    with EmbeddingStore.open(filled, writer=True) as store:
+    with StoreWriter.open(filled) as store:
         assert store.get_item("item-3") is None
         assert len(store.snapshot(FINGERPRINT).item_ids) == 9
         assert ("items", "item-3") in {(one.database, one.name) for one in store.damage}
@@ -111,21 +111,21 @@ def test_verification_finds_a_flipped_bit_and_names_the_record(filled, database,
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"\x00" * 8192, b"hello" * 4000])
-@pytest.mark.parametrize("writer", [False, True])
-def test_a_file_that_is_no_lmdb_is_refused_by_name(tmp_path, content, writer):
-    if not content and writer:
+@pytest.mark.parametrize("kind", [EmbeddingStore, StoreWriter])
+def test_a_file_that_is_no_lmdb_is_refused_by_name(tmp_path, content, kind):
+    if not content and kind is StoreWriter:
         pytest.skip("LMDB takes an empty file for a new one")
     (tmp_path / "data.mdb").write_bytes(content)
     with pytest.raises(StoreError, match=str(tmp_path)):
-        EmbeddingStore.open(tmp_path, writer=writer)
+        kind.open(tmp_path)
 
 
-@pytest.mark.parametrize("writer", [False, True])
-def test_an_lmdb_of_something_else_is_refused_and_left_as_it_is(tmp_path, writer):
+@pytest.mark.parametrize("kind", [EmbeddingStore, StoreWriter])
+def test_an_lmdb_of_something_else_is_refused_and_left_as_it_is(tmp_path, kind):
     with lmdb.open(str(tmp_path), max_dbs=4) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"their key", b"their value")
     with pytest.raises(StoreError, match="something else"):
-        EmbeddingStore.open(tmp_path, writer=writer)
+        kind.open(tmp_path)
     with lmdb.open(str(tmp_path), max_dbs=4) as environment, environment.begin() as transaction:
         assert transaction.get(b"their key") == b"their value"
         assert transaction.get(b"meta") is None
@@ -136,9 +136,9 @@ def test_a_store_of_another_schema_is_refused_and_says_which(filled):
         handle = environment.open_db(b"meta")
         with environment.begin(write=True) as transaction:
             transaction.put(b"schema", b"99", db=handle)
-    for writer in (False, True):
+    for kind in (EmbeddingStore, StoreWriter):
         with pytest.raises(StoreError, match="schema 99"):
-            EmbeddingStore.open(filled, writer=writer)
+            kind.open(filled)
 
 
 def test_no_store_is_an_error_that_says_how_to_make_one(tmp_path):
@@ -166,7 +166,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_heals(small_disk):
     path = small_disk / "store"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * (2 << 20))
-    with EmbeddingStore.open(path, writer=True) as store:
+    with StoreWriter.open(path) as store:
         acknowledged = fill_until_full(store)
         assert acknowledged > 50
         with pytest.raises(StoreFullError):
@@ -181,7 +181,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_heals(small_disk):
 
 def test_a_file_size_limit_is_a_full_disk_too(tmp_path):
     path = tmp_path / "store"
-    with EmbeddingStore.open(path, writer=True) as store:
+    with StoreWriter.open(path) as store:
         store.write([put_of(0, size=512)])
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (512 << 10, before[1]))
@@ -256,12 +256,12 @@ def test_a_killed_reader_does_not_keep_old_pages_for_ever(filled):
     assert subprocess.run([sys.executable, "-c", program, str(filled)], check=False).returncode == -signal.SIGKILL
     with lmdb.open(str(filled), max_dbs=4) as environment:
         assert environment.readers().count("\n") >= 1
-    with EmbeddingStore.open(filled, writer=True), EmbeddingStore.open(filled) as store:
+    with StoreWriter.open(filled), EmbeddingStore.open(filled) as store:
         assert store._environment.clear_dead_readers() == 0
 
 
 def test_the_lock_of_a_killed_writer_is_free_again_at_once(tmp_path):
     kill_while_inserting(tmp_path, 1, 0.05)
     started = time.monotonic()
-    EmbeddingStore.open(tmp_path, writer=True).close()
+    StoreWriter.open(tmp_path).close()
     assert time.monotonic() - started < 10.0

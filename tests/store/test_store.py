@@ -16,6 +16,7 @@ from llmgr_core.store import (
     Put,
     StoreError,
     StoreLockedError,
+    StoreWriter,
     VectorError,
     fingerprint_key,
     text_hash,
@@ -41,7 +42,7 @@ def insert_delete_and_edit(store):
 
 @pytest.fixture
 def store(tmp_path):
-    with EmbeddingStore.open(tmp_path / "store", writer=True) as store:
+    with StoreWriter.open(tmp_path / "store") as store:
         yield store
 
 
@@ -151,11 +152,21 @@ def test_updates_in_pieces_reach_the_same_state(store):
 def test_a_snapshot_holds_live_items_tombstones_and_where_it_was_taken(store):
     store.write([Put("a", b"", (embedded("x"),)), Put("b", b"", (embedded("y", UNTUNED),)), Delete("gone")])
     snapshot = store.snapshot(TUNED)
-    assert snapshot.item_ids == ["a", "b"]
-    assert snapshot.present.tolist() == [True, False]
-    assert snapshot.sequences.tolist() == [1, 2]
-    assert snapshot.deleted_ids == ["gone"]
+    assert snapshot.item_ids == ["a", "b", "gone"]
+    assert snapshot.present.tolist() == [True, False, False]
+    assert snapshot.sequences.tolist() == [1, 2, 3]
+    assert snapshot.deleted.tolist() == [False, False, True]
     assert (snapshot.sequence, snapshot.transaction) == (3, store.transaction_id())
+
+
+def test_a_tombstone_keeps_its_last_vector_for_sessions_that_hold_it(store):
+    store.write([Put("a", b"", (embedded("x"),)), Delete("a")])
+    snapshot = store.snapshot(TUNED)
+    assert (snapshot.present.tolist(), snapshot.deleted.tolist()) == ([True], [True])
+    np.testing.assert_array_equal(snapshot.vectors[0], vector_of("x"))
+    (update,) = store.updates(0, TUNED).updates
+    assert update.deleted
+    np.testing.assert_array_equal(update.vector, vector_of("x"))
 
 
 def test_a_bad_operation_undoes_its_whole_group(store):
@@ -181,7 +192,7 @@ def test_ids_of_any_length_and_script_are_kept(store):
 
 
 def test_a_full_map_grows_by_itself(tmp_path):
-    with EmbeddingStore.open(tmp_path / "store", writer=True, map_bytes=64 << 10) as store:
+    with StoreWriter.open(tmp_path / "store", map_bytes=64 << 10) as store:
         for start in range(0, 2000, 50):
             store.write([Put(f"i{n}", b"r" * 100, (embedded(f"t{n}", dimensions=64),)) for n in range(start, start + 50)])
         assert store.sequence() == 2000
@@ -199,7 +210,7 @@ def test_a_reader_in_another_process_follows_a_map_that_grows(tmp_path):
         for line in sys.stdin:
             print(store.sequence(), int(store.snapshot({TUNED!r}).present.sum()), flush=True)
     """)
-    with EmbeddingStore.open(path, writer=True, map_bytes=64 << 10) as store:
+    with StoreWriter.open(path, map_bytes=64 << 10) as store:
         store.put("first", b"", embedded("first", dimensions=64))
         with subprocess.Popen(
             [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -221,30 +232,30 @@ def test_a_reader_in_another_process_follows_a_map_that_grows(tmp_path):
 
 
 def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         with pytest.raises(StoreLockedError, match=r"process \d+") as caught:
-            EmbeddingStore.open(tmp_path, writer=True)
+            StoreWriter.open(tmp_path)
         assert caught.value.address is None
         store.announce("127.0.0.1:5005")
         with pytest.raises(StoreLockedError, match=r"127\.0\.0\.1:5005") as caught:
-            EmbeddingStore.open(tmp_path, writer=True)
+            StoreWriter.open(tmp_path)
         assert caught.value.address == "127.0.0.1:5005"
-    EmbeddingStore.open(tmp_path, writer=True).close()
+    StoreWriter.open(tmp_path).close()
 
 
 def test_readers_of_the_writing_process_share_its_store(tmp_path):
-    with EmbeddingStore.open(tmp_path, writer=True) as writer:
+    with StoreWriter.open(tmp_path) as writer:
         with EmbeddingStore.open(tmp_path) as reader:
             writer.put("a", b"", embedded("x"))
             assert reader.sequence() == 1
             assert reader.epoch == writer.epoch
         assert writer.sequence() == 1
     with EmbeddingStore.open(tmp_path) as reader, pytest.raises(StoreError, match="open for reading"):
-        EmbeddingStore.open(tmp_path, writer=True)
+        StoreWriter.open(tmp_path)
 
 
 def test_everything_survives_closing(tmp_path):
-    with EmbeddingStore.open(tmp_path, writer=True) as store:
+    with StoreWriter.open(tmp_path) as store:
         store.put("a", b"r", embedded("x"))
         store.activate(Encoder(TUNED, D, "minilm"))
         epoch = store.epoch

@@ -22,10 +22,10 @@ from llmgr_core.evaluation import BackboneScorer, PopularityScorer, evaluate, su
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples, Sessions
 from llmgr_core.settings.pretrain import PretrainSettings
+from trainer.catalogue_training.checkpoint import CHECKPOINT_NAME
 from trainer.commands.evaluate import command as evaluate_command
 from trainer.commands.pretrain import command as pretrain_command
 from trainer.pretrain import Pretraining
-from trainer.catalogue_training.checkpoint import CHECKPOINT_NAME
 
 NUM_ITEMS = 50
 
