@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 CHOICES = ("auto", "torch", "torch_scatter", "triton")
+FLOATS_OF_TRITON = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def chosen_path(op: str, paths: tuple[str, ...]) -> str:
+def interpreting() -> bool:
+    """Whether Triton kernels run in Triton's interpreter (TRITON_INTERPRET=1): on the CPU, slowly, to be checked."""
+    return os.environ.get("TRITON_INTERPRET", "") in ("1", "true", "True", "on")
+
+
+def chosen_path(op: str, paths: tuple[str, ...], tensor: torch.Tensor, unsupported: str = "") -> str:
     """Name of the path that ``op`` takes.
 
-    ``LLMGR_KERNELS`` is ``auto`` (default: the fast torch path), ``torch``, ``torch_scatter`` or ``triton``. The variable
-    is read at each call, so that a test or a benchmark can change it. ``torch_scatter`` holds for the gated layer only;
-    an op without such a path takes ``torch`` then.
+    ``LLMGR_KERNELS`` is read at each call, so that a test or a benchmark can change it:
+
+    - ``auto`` (default): Triton on a CUDA device, the fast torch path on a CPU. What a kernel does not take (``unsupported``,
+      and float64, which GPUs of this class compute too slowly to be worth a kernel) goes to the torch path.
+    - ``torch``: the torch path everywhere.
+    - ``torch_scatter``: for an op that has it (the gated layer); an op without it takes ``torch``.
+    - ``triton``: Triton or an error; on a CPU only under Triton's interpreter, where float64 works too.
 
     Args:
         op: name of the op, for messages.
         paths: the paths this op has, ``torch`` among them.
+        tensor: the main input; its device and dtype decide.
+        unsupported: why the Triton kernel cannot take this call; empty where it can.
 
     Raises:
-        ValueError: the variable holds an unknown name, or ``triton``, which no op has in this version.
+        ValueError: the variable holds an unknown name, or ``triton`` where the kernel cannot run; the message says why.
     """
     choice = os.environ.get("LLMGR_KERNELS", "auto")
     if choice not in CHOICES:
         raise ValueError(f"LLMGR_KERNELS={choice!r} is none of {', '.join(CHOICES)}")
-    if choice == "triton" and "triton" not in paths:
-        raise ValueError(
-            f"LLMGR_KERNELS='triton': {op} has no Triton kernel, nor has any other op in this version; "
-            "unset LLMGR_KERNELS, or set it to auto or torch"
-        )
+    if choice == "auto":
+        fits = "triton" in paths and tensor.is_cuda and not unsupported and tensor.dtype in FLOATS_OF_TRITON
+        return "triton" if fits else "torch"
+    if choice == "triton":
+        if "triton" not in paths:
+            unsupported = "it has no Triton kernel"
+        elif not tensor.is_cuda and not interpreting():
+            unsupported = f"its tensors are on {tensor.device}, and TRITON_INTERPRET=1 is not set"
+        elif tensor.dtype not in FLOATS_OF_TRITON and not interpreting():
+            unsupported = f"it does not take {tensor.dtype}"
+        if unsupported:
+            raise ValueError(f"LLMGR_KERNELS='triton', but {op}: {unsupported}; set LLMGR_KERNELS to auto or torch")
     return choice if choice in paths else "torch"

@@ -12,6 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Weights come from `llmgr model`, never from a hub in the middle of a test.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+if not Path("/dev/nvidiactl").exists():
+    # Triton decides at import whether its kernels run in the interpreter; compilation is checked in a process of its own.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _home() -> Path:

@@ -35,5 +35,5 @@ def attention_readout(nodes: torch.Tensor, graph: SessionGraph, weights: Readout
     """
     if nodes.shape != (graph.num_nodes, weights.dimension):
         raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
-    chosen_path("attention_readout", ("torch",))
+    chosen_path("attention_readout", ("torch",), nodes)
     return attention_readout_torch(nodes, graph, weights)

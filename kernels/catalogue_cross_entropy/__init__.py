@@ -46,5 +46,5 @@ def catalogue_cross_entropy(
         raise ValueError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
     if target.device.type == "cpu" and len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(table):
         raise ValueError(f"targets {int(target.min())}..{int(target.max())} outside the {len(table)} items")
-    chosen_path("catalogue_cross_entropy", ("torch",))
+    chosen_path("catalogue_cross_entropy", ("torch",), z)
     return catalogue_cross_entropy_torch(z, table, target, scale, cosine, reduction)

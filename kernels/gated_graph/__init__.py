@@ -58,7 +58,7 @@ def gated_graph_layers(
         raise ValueError(f"edge_weights={edge_weights!r} is neither 'binary' nor 'multiplicity'")
     if num_layers < 0:
         raise ValueError(f"num_layers={num_layers} is negative")
-    if chosen_path("gated_graph_layers", ("torch", "torch_scatter")) == "torch_scatter":
+    if chosen_path("gated_graph_layers", ("torch", "torch_scatter"), nodes) == "torch_scatter":
         from kernels.gated_graph.scatter_path import gated_graph_layers_scatter
 
         return gated_graph_layers_scatter(nodes, graph, weights, num_layers, edge_weights)

@@ -54,6 +54,6 @@ def score_topk(
         indices = ragged.indices
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
             raise ValueError(f"{name} holds items {int(indices.min())}..{int(indices.max())} outside the {len(table)} rows")
-    chosen_path("score_topk", ("torch",))
+    chosen_path("score_topk", ("torch",), z)
     with torch.no_grad():
         return score_topk_torch(z, table, k, exclude, candidates, additive)

@@ -44,5 +44,5 @@ def session_attention(
         raise ValueError(f"rows are {tuple(rows.shape)}, weights need [T, {d}]")
     if num_heads < 1 or d % num_heads:
         raise ValueError(f"{num_heads} heads do not divide d = {d}")
-    chosen_path("session_attention", ("torch",))
+    chosen_path("session_attention", ("torch",), rows)
     return session_attention_torch(rows, offsets, weights, num_heads, causal, last_only)
