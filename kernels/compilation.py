@@ -153,7 +153,7 @@ def compile_all(configurations: Iterable[Configuration]) -> Iterator[Compiled]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; the exit status says whether every kernel may be launched."""
-    parser = argparse.ArgumentParser(prog="python -m kernels.compilation", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m kernels.compilation", description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="all configurations, not only the representative ones")
     parser.add_argument("--match", default="", help="only configurations whose name contains this")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")

@@ -154,7 +154,7 @@ def test_bad_arguments_are_named(monkeypatch):
     with pytest.raises(ValueError, match="-1"):
         gated_graph_layers(nodes, graph, weights, -1)
     monkeypatch.setenv("LLMGR_KERNELS", "triton")
-    with pytest.raises(ValueError, match=r"'triton': gated_graph_layers: it has no Triton kernel.*auto or torch"):
+    with pytest.raises(ValueError, match=r"'triton', but gated_graph_layers: it has no Triton kernel.*auto or torch"):
         gated_graph_layers(nodes, graph, weights)
     monkeypatch.setenv("LLMGR_KERNELS", "fast")
     with pytest.raises(ValueError, match="'fast'"):
