@@ -20,7 +20,7 @@ $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
-	$(PIP) --no-build-isolation -e '.[data,embed]'
+	$(PIP) --no-build-isolation -e '.[data,embed,plots]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch

@@ -178,6 +178,8 @@ def test_commands_train_once_evaluate_and_explain_themselves(prepared):
     assert np.load(prepared / "evaluation" / "ranks" / "test.backbone.npy").shape == (2, examples)
     for name in ("tables.txt", "report.html"):
         assert "backbone" in (prepared / "evaluation" / name).read_text()
+    for name in ("test-buckets.svg", "test-differences.svg"):
+        assert (prepared / "evaluation" / "plots" / name).read_text().startswith("<?xml")
 
     same_seed = CliRunner().invoke(evaluate_command, [*run, "--seed-run", str(prepared)])
     assert isinstance(same_seed.exception, ArtefactError)

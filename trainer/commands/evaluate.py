@@ -37,9 +37,9 @@ TABLE_WIDTH = 150
 def command(step: Step, seed_runs: tuple[Path, ...]) -> None:
     """Rank the test targets with the floor and with every model in RUN; full ranking, ties, buckets, intervals.
 
-    Writes RUN/evaluation/results.json and the rank of every example under RUN/evaluation/ranks, then makes tables.txt and
-    report.html from them and prints the tables. With --seed-run nothing is ranked: the results of RUN and of the other runs
-    are averaged into RUN/evaluation/mean.json.
+    Writes RUN/evaluation/results.json and the rank of every example under RUN/evaluation/ranks, then makes
+    tables.txt, plots/*.svg and report.html from them and prints the tables. With --seed-run nothing is ranked: the results
+    of RUN and of the other runs are averaged into RUN/evaluation/mean.json.
     """
     import torch
 
@@ -51,7 +51,7 @@ def command(step: Step, seed_runs: tuple[Path, ...]) -> None:
     if seed_runs:
         results = _mean_of_seeds([step.run.root, *seed_runs], step)
         write_results(directory / "mean.json", results)
-        _show(results, directory, "mean-tables.txt", "mean-report.html")
+        _show(results, directory, step, "mean-")
         return
     splits, dataset = _rank_everything(step)
     directory.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def command(step: Step, seed_runs: tuple[Path, ...]) -> None:
     results = _results(dataset.protocol, {split: [found] for split, found in splits.items()}, step, seeds, dataset.digest)
     results["artefacts"] = _digests(step.run)
     write_results(directory / RESULTS_NAME, results)
-    _show(results, directory, "tables.txt", "report.html")
+    _show(results, directory, step)
 
 
 def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
@@ -198,8 +198,10 @@ def _mean_of_seeds(runs: Sequence[Path], step: Step) -> dict[str, Any]:
     return _results(protocols[0]["data"], splits, step, seeds, protocols[0]["dataset"])
 
 
-def _show(results: Mapping[str, Any], directory: Path, text_name: str, page_name: str) -> None:
-    """Print the tables, and keep them as text and as an HTML page."""
+def _show(results: Mapping[str, Any], directory: Path, step: Step, prefix: str = "") -> None:
+    """Print the tables, and keep them as text, the plots as SVG, and all of it as an HTML page."""
+    from llmgr_core.evaluation.page import page
+    from llmgr_core.evaluation.plots import plots
     from llmgr_core.evaluation.tables import tables
 
     recording = Console(record=True, width=TABLE_WIDTH, file=io.StringIO(), force_terminal=False)
@@ -207,5 +209,15 @@ def _show(results: Mapping[str, Any], directory: Path, text_name: str, page_name
     for table in tables(results):
         recording.print(table)
         console.print(table)
-    recording.save_text(str(directory / text_name), clear=False)
-    recording.save_html(str(directory / page_name))
+    recording.save_text(str(directory / f"{prefix}tables.txt"), clear=False)
+    figures: dict[str, str] = {}
+    try:
+        figures = dict(plots(results))
+    except ModuleNotFoundError:
+        step.reporter.event("no plots", reason="matplotlib is not installed", hint="pip install 'llmgr[plots]'")
+    folder = directory / "plots"
+    folder.mkdir(exist_ok=True)
+    for name, drawing in figures.items():
+        (folder / f"{prefix}{name}.svg").write_text(drawing, encoding="utf-8")
+    title = f"Evaluation of {step.run.root.name}" + (", mean over seeds" if prefix else "")
+    (directory / f"{prefix}report.html").write_text(page(results, recording, figures, title), encoding="utf-8")
