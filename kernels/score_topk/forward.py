@@ -1,0 +1,223 @@
+"""Launches of the scoring kernels: block maxima, the best blocks, their items scored exactly, the ranking."""
+
+from __future__ import annotations
+
+import torch
+import triton
+
+from kernels.score_topk import launch_plan
+from kernels.score_topk.block_maxima import block_maxima_kernel
+from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
+from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SPARE_BLOCKS
+from kernels.score_topk.pairs import sessions_of
+from kernels.score_topk.ragged import RaggedItems, RaggedScores
+from kernels.score_topk.ranking import ranking_kernel
+from kernels.score_topk.select_blocks import select_blocks_kernel
+
+Result = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def launch_score_topk(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None,
+    candidates: RaggedItems | None,
+    additive: RaggedScores | None,
+) -> Result:
+    """Same meaning as ``score_topk_reference``, for B >= 1, V >= 1, k <= 1,000, d <= 256 and 16- or 32-bit floats.
+
+    Nothing waits for the device: every size comes from a shape. Indices outside the table have no effect.
+    """
+    exclude = None if exclude is None or len(exclude.indices) == 0 else exclude
+    additive = None if additive is None or len(additive.indices) == 0 else additive
+    z, table = z.contiguous(), table.contiguous()
+    result = (
+        torch.empty(len(z), k, dtype=torch.int64, device=z.device),
+        torch.empty(len(z), k, dtype=torch.float32, device=z.device),
+        torch.empty(len(z), dtype=torch.float32, device=z.device),
+    )
+    with torch.cuda.device_of(z):
+        if candidates is not None:
+            _rank_candidates(z, table, k, exclude, candidates, additive, result)
+            return result
+        tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], z.dtype)
+        slab = max(tiles.block_b, launch_plan.MAXIMA_AT_A_TIME // -(-len(table) // tiles.block_v))
+        for begin in range(0, len(z), slab):
+            end = min(begin + slab, len(z))
+            part = tuple(tensor[begin:end] for tensor in result)
+            _rank_catalogue(z[begin:end], table, k, _slab(exclude, begin, end), _slab(additive, begin, end), part)
+    return result
+
+
+def _slab(ragged: RaggedItems | RaggedScores | None, begin: int, end: int) -> RaggedItems | RaggedScores | None:
+    """The lists of some sessions; the offsets keep pointing into the whole."""
+    return None if ragged is None else ragged._replace(offsets=ragged.offsets[begin : end + 1])
+
+
+def _rank_catalogue(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None,
+    additive: RaggedScores | None,
+    result: Result,
+) -> None:
+    """All four launches for a slab of sessions."""
+    num_sessions, num_items, dimension = len(z), len(table), z.shape[1]
+    factors = z if z.dtype == table.dtype else z.float()
+    tiles = launch_plan.catalogue_plan(num_sessions, num_items, dimension, factors.dtype)
+    num_tiles = triton.cdiv(num_items, tiles.block_v)
+    row_blocks = triton.cdiv(num_sessions, tiles.block_b)
+    tiles_per_part = triton.cdiv(num_tiles, max(1, launch_plan.PROGRAMS // row_blocks))
+    num_parts = triton.cdiv(num_tiles, tiles_per_part)
+
+    num_edits = sum(len(one.indices) for one in (exclude, additive) if one is not None)
+    in_order = not launch_plan.looks_through(num_sessions, num_tiles, num_edits)
+    out, added = (_edits(one, tiles, num_tiles, in_order) for one in (exclude, additive))
+    maxima = torch.empty(num_sessions, num_tiles, dtype=torch.float32, device=z.device)
+    part_maximum, part_sum = torch.empty(2, num_sessions, num_parts, dtype=torch.float32, device=z.device).unbind(0)
+    block_maxima_kernel[(row_blocks, num_parts)](
+        factors,
+        table,
+        maxima,
+        part_maximum,
+        part_sum,
+        out.items,
+        out.sessions,
+        out.bounds,
+        added.items,
+        added.values,
+        added.sessions,
+        added.bounds,
+        num_sessions,
+        num_items,
+        tiles_per_part,
+        num_parts,
+        D=dimension,
+        BLOCK_D=tiles.block_d,
+        BLOCK_B=tiles.block_b,
+        BLOCK_V=tiles.block_v,
+        BATCH=BATCH,
+        HAS_EXCLUDE=exclude is not None,
+        HAS_ADDITIVE=additive is not None,
+        SORTED=in_order,
+        num_warps=tiles.num_warps,
+        num_stages=tiles.num_stages,
+    )
+    selection = launch_plan.selection_plan(k, num_tiles)
+    blocks = torch.empty(num_sessions, selection.slots, dtype=torch.int64, device=z.device)
+    select_blocks_kernel[(num_sessions,)](
+        maxima,
+        blocks,
+        num_tiles,
+        SLOTS=selection.slots,
+        WIDTH=selection.width,
+        SPAN=selection.span,
+        num_warps=selection.num_warps,
+    )
+    num_slots = min(k + SPARE_BLOCKS, selection.slots, num_tiles)
+    keys = torch.empty(num_sessions, num_slots * tiles.block_v, dtype=torch.int64, device=z.device)
+    block_keys_kernel[(num_sessions, triton.cdiv(num_slots * tiles.block_v, EXACT_ITEMS))](
+        z,
+        table,
+        blocks,
+        keys,
+        *_lists(exclude, additive),
+        num_items,
+        num_slots,
+        SLOTS=selection.slots,
+        BLOCK_V=tiles.block_v,
+        D=dimension,
+        STEP_D=EXACT_STEP,
+        ITEMS=EXACT_ITEMS,
+        BATCH=BATCH,
+        HAS_EXCLUDE=exclude is not None,
+        HAS_ADDITIVE=additive is not None,
+    )
+    _rank(keys, keys.shape[1], None, None, (part_maximum, part_sum), k, result)
+
+
+def _rank_candidates(
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None,
+    candidates: RaggedItems,
+    additive: RaggedScores | None,
+    result: Result,
+) -> None:
+    """Two launches, after the candidates of each session were put in order."""
+    num_sessions, total = len(z), len(candidates.indices)
+    # One key a pair, so that a single sort orders every list; room at both ends for indices outside the table.
+    span = len(table) + 2
+    first = sessions_of(candidates.offsets, total) * span + 1
+    pairs = torch.sort(candidates.indices.clamp(-1, len(table)) + first).values
+    items = pairs - first
+    keys = torch.empty(total, dtype=torch.int64, device=z.device)
+    scores = torch.empty(total, dtype=torch.float32, device=z.device)
+    num_parts = max(1, min(launch_plan.PROGRAMS // num_sessions, triton.cdiv(total, EXACT_ITEMS)))
+    candidate_keys_kernel[(num_sessions, num_parts)](
+        z,
+        table,
+        items,
+        candidates.offsets,
+        keys,
+        scores,
+        *_lists(exclude, additive),
+        len(table),
+        num_parts,
+        D=z.shape[1],
+        STEP_D=EXACT_STEP,
+        ITEMS=EXACT_ITEMS,
+        BATCH=BATCH,
+        HAS_EXCLUDE=exclude is not None,
+        HAS_ADDITIVE=additive is not None,
+    )
+    _rank(keys, 0, candidates.offsets, scores, (scores, scores), k, result)
+
+
+def _rank(
+    keys: torch.Tensor,
+    keys_of_session: int,
+    bounds: torch.Tensor | None,
+    scores: torch.Tensor | None,
+    parts: tuple[torch.Tensor, torch.Tensor],
+    k: int,
+    result: Result,
+) -> None:
+    ids, best, lse = result
+    keep = launch_plan.keep_for(k)
+    ranking_kernel[(len(lse),)](
+        keys,
+        bounds,
+        scores,
+        *parts,
+        ids,
+        best,
+        lse,
+        keys_of_session,
+        k,
+        parts[0].shape[-1],
+        KEEP=keep,
+        CHUNK=CHUNK,
+        RAGGED=bounds is not None,
+        num_warps=8 if keep == CHUNK else 4,
+    )
+
+
+def _edits(
+    ragged: RaggedItems | RaggedScores | None, tiles: launch_plan.CataloguePlan, num_tiles: int, in_order: bool
+) -> EditLists:
+    if ragged is None:
+        return NO_EDITS
+    values = ragged.values if isinstance(ragged, RaggedScores) else None
+    if in_order:
+        return by_tile(ragged.indices, values, ragged.offsets, tiles.block_b, tiles.block_v, num_tiles)
+    return EditLists(ragged.indices, values, None, ragged.offsets)
+
+
+def _lists(exclude: RaggedItems | None, additive: RaggedScores | None) -> tuple[torch.Tensor | None, ...]:
+    """Arguments of the exact kernels."""
+    return (*(exclude or (None, None)), *(additive or (None, None, None)))

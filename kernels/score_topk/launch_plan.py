@@ -1,0 +1,83 @@
+"""Which variant of each kernel a call takes: a small fixed table, by dtype and width of the rows and by rounded sizes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+LONGEST_RANKING = 1000
+WIDEST_ROW = 256
+MOST_ITEMS = 1 << 31
+# More blocks are scored exactly than k: the maxima are rounded, and the k-th place must not hang on that.
+SPARE_BLOCKS = 4
+SMALL_CATALOGUE = 1 << 16
+FEW_SESSIONS = 16
+# Programs of the catalogue pass: enough to fill any GPU of today several times over.
+PROGRAMS = 528
+# Block maxima held at a time: 256 MB.
+MAXIMA_AT_A_TIME = 1 << 26
+# Up to here every program looks through all edits of its sessions; beyond, they are sorted by tile first.
+EDITS_LOOKED_THROUGH = 1 << 10
+TILES_LOOKED_THROUGH = 1 << 11
+KEEPS = (32, 128, 1024)
+BATCH = 32
+CHUNK = 1024
+EXACT_ITEMS = 256
+EXACT_STEP = 16
+
+
+class CataloguePlan(NamedTuple):
+    """Tiles of the catalogue pass.
+
+    Attributes:
+        block_b, block_v: sessions and items of a tile.
+        block_d: width of a row, rounded up.
+        num_warps, num_stages: of the launch.
+    """
+
+    block_b: int
+    block_v: int
+    block_d: int
+    num_warps: int
+    num_stages: int
+
+
+class SelectionPlan(NamedTuple):
+    """Layout of the block maxima while the best are selected; ``span`` 0 streams them."""
+
+    slots: int
+    width: int
+    span: int
+    num_warps: int
+
+
+def catalogue_plan(num_sessions: int, num_items: int, dimension: int, z_dtype: torch.dtype) -> CataloguePlan:
+    """Tiles for B sessions in the dtype that is multiplied."""
+    block_d = next(width for width in (64, 128, 256) if dimension <= width)
+    if num_sessions <= FEW_SESSIONS:
+        return CataloguePlan(FEW_SESSIONS, 32 if num_items <= SMALL_CATALOGUE else 64, block_d, 4, 3)
+    if z_dtype == torch.float32:
+        return CataloguePlan(64 if block_d == 64 else 32, 64, block_d, 8, 2)
+    return CataloguePlan(128 if block_d < 256 else 64, 64, block_d, 8, 3)
+
+
+def selection_plan(k: int, num_blocks: int) -> SelectionPlan:
+    """Slots for k blocks and the spare ones."""
+    slots = next(size for size in KEEPS if k + SPARE_BLOCKS <= size)
+    if slots == KEEPS[-1]:
+        return SelectionPlan(slots, CHUNK, 0, 8)
+    for width, span in ((1024, 1), (1024, 16), (1024, 64), (4096, 64)):
+        if num_blocks <= width * span:
+            return SelectionPlan(slots, width, span, 8 if slots * max(span, 8) + width > 4096 else 4)
+    return SelectionPlan(slots, CHUNK, 0, 8)
+
+
+def keep_for(k: int) -> int:
+    """Keys kept while ranking k."""
+    return next(size for size in KEEPS if k <= size)
+
+
+def looks_through(num_sessions: int, num_tiles: int, num_edits: int) -> bool:
+    """Whether programs look through all edits of their sessions."""
+    return num_sessions <= FEW_SESSIONS and num_tiles <= TILES_LOOKED_THROUGH and num_edits <= EDITS_LOOKED_THROUGH
