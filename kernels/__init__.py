@@ -8,6 +8,7 @@ from kernels.gated_graph import (
     gated_graph_project_into,
     gated_graph_project_pooled,
 )
+from kernels.item_rows import item_rows
 from kernels.score_topk import RaggedItems, RaggedScores, score_topk
 from kernels.session_attention import SessionAttentionWeights, session_attention
 from kernels.session_graph import SessionGraph, build_session_graph
@@ -25,6 +26,7 @@ __all__ = [
     "gated_graph_layers",
     "gated_graph_project_into",
     "gated_graph_project_pooled",
+    "item_rows",
     "score_topk",
     "session_attention",
 ]

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import kernels
 from llmgr_core.artefacts import Artefact
 from llmgr_core.encoders.build import build_encoder
 from llmgr_core.encoders.logits import ItemLogits
@@ -46,7 +47,7 @@ class Backbone(nn.Module):
 
     def encode(self, batch: SessionBatch) -> Tensor:
         """z_s of every session, float [B, d]."""
-        vectors: Tensor = self.encoder(self.item_table.index_select(0, batch.node_items), batch)
+        vectors: Tensor = self.encoder(kernels.item_rows(self.item_table, batch.node_items), batch)
         return vectors
 
     def scores(self, batch: SessionBatch) -> Tensor:

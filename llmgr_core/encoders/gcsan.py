@@ -40,15 +40,15 @@ class GCSAN(SessionEncoder):
         nodes = kernels.gated_graph_layers(
             self.dropout(node_vectors), batch.graph, self.graph_layer(), settings.layers, settings.edges
         )
-        rows = nodes.index_select(0, batch.click_nodes)
+        rows = kernels.item_rows(nodes, batch.click_nodes)
         if self.positions is not None:
-            rows = rows + self.positions.index_select(0, self._clicks_before_last(batch))
+            rows = rows + kernels.item_rows(self.positions, self._clicks_before_last(batch))
         rows = self.dropout(rows)
         for number, block in enumerate(self.blocks, start=1):
             last_only = number == len(self.blocks)
             rows = kernels.session_attention(rows, batch.click_offsets, block(), settings.attention_heads, last_only=last_only)
         has_clicks = batch.graph.last_node >= 0
-        last = nodes.index_select(0, batch.graph.last_node.clamp(min=0)) if len(nodes) else rows
+        last = kernels.item_rows(nodes, batch.graph.last_node.clamp(min=0)) if len(nodes) else rows
         mixed = settings.attention_share * rows + (1.0 - settings.attention_share) * last
         return torch.where(has_clicks[:, None], mixed, torch.zeros_like(mixed))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import kernels
 from llmgr_core.encoders.backbone import Backbone
 from llmgr_core.encoders.build import build_encoder
 from llmgr_core.encoders.logits import ItemLogits
@@ -64,7 +65,7 @@ class OnlineRanker(nn.Module):
 
     def encode(self, rows: Tensor, batch: SessionBatch) -> Tensor:
         """z'_s of every session, float [B, d], from rows c_v, float [V, d]."""
-        vectors: Tensor = self.head(self.encoder(rows.index_select(0, batch.node_items), batch))
+        vectors: Tensor = self.head(self.encoder(kernels.item_rows(rows, batch.node_items), batch))
         return vectors
 
     def scores(self, rows: Tensor, batch: SessionBatch) -> Tensor:
