@@ -19,6 +19,12 @@ class TransitionSettings(Section):
         click_decay: the k-th click from the end of a prefix counts ``click_decay ** (k - 1)``.
         clicks: last clicks of a prefix that are looked up.
         neighbours: heaviest neighbours of each item that serving keeps; 0 keeps all.
+        text_neighbours: nearest items by text that an item shares transitions with, in rankers with text; 0 shares none.
+        text_targets: alpha, weight of what leads to an item's text neighbours, next to 1 for what leads to itself.
+        text_sources: beta, weight of what an item's text neighbours lead to.
+        text_sharpness: a neighbour counts by its cosine to this power.
+        text_halving: h, an item with so many training clicks borrows half of what one without any would.
+        text_kept: heaviest neighbours of each item that serving keeps after sharing.
     """
 
     window: int = Field(default=20, ge=1, le=1000)
@@ -29,3 +35,9 @@ class TransitionSettings(Section):
     click_decay: float = Field(default=0.5, gt=0.0, le=1.0)
     clicks: int = Field(default=10, ge=1, le=1000)
     neighbours: int = Field(default=100, ge=0)
+    text_neighbours: int = Field(default=20, ge=0, le=1000)
+    text_targets: float = Field(default=5.6, ge=0.0)
+    text_sources: float = Field(default=1.4, ge=0.0)
+    text_sharpness: float = Field(default=4.0, ge=0.0)
+    text_halving: float = Field(default=15.0, gt=0.0)
+    text_kept: int = Field(default=200, ge=1)

@@ -19,9 +19,9 @@ from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
 from trainer.distil import Distillation, RankerScorer, Tutoring
-from trainer.distil.finishing import finish_ranker
+from trainer.distil.finishing import finish_ranker, served_transitions
 from trainer.distil.recipe import StudentScorer
-from trainer.distil.student import TextVectors
+from trainer.distil.student import Student, TextVectors
 from trainer.distil.teacher_rankings import TeacherRankings
 
 TOPICS, PER_TOPIC = 6, 10
@@ -212,3 +212,19 @@ def test_transition_term_can_be_left_out(finished, text: TextVectors, sessions: 
     with_term = summarise(evaluate(RankerScorer(stored, text.vectors, text.present), examples).masked)["NDCG@20"]
     assert with_term == pytest.approx(figures["transitions"]["validation"], abs=2e-3)
     assert with_term >= measured
+
+
+def test_a_ranker_with_text_serves_transitions_shared_between_text_neighbours(
+    sessions: Sessions, text: TextVectors, tmp_path: Path
+) -> None:
+    plain = TransitionGraph.build(sessions, ITEMS, TransitionSettings()).pruned()
+
+    def served(student: Student, **knobs: int) -> TransitionGraph:
+        return served_transitions(sessions, TransitionSettings(**knobs), student)
+
+    with_text = distillation(sessions, tmp_path / "text", text).model
+    without = distillation(sessions, tmp_path / "ids").model
+    assert served(with_text).num_edges > plain.num_edges
+    for same in (served(without), served(with_text, text_neighbours=0)):
+        np.testing.assert_array_equal(same.neighbours, plain.neighbours)
+        np.testing.assert_array_equal(same.weights, plain.weights)

@@ -48,9 +48,8 @@ def command(step: Step, *, variant: str) -> None:
 
     from llmgr_core.data import Dataset
     from llmgr_core.encoders import Backbone
-    from llmgr_core.transitions import TransitionGraph
     from trainer.distil import Distillation
-    from trainer.distil.finishing import finish_ranker
+    from trainer.distil.finishing import finish_ranker, served_transitions
     from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, tutoring
 
     if step.settings.threads:
@@ -90,7 +89,7 @@ def command(step: Step, *, variant: str) -> None:
             outcome.model,
             kind,
             text,
-            graph=TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned(),
+            graph=served_transitions(dataset.train, step.settings.transitions, outcome.model),
             popularity=dataset.popularity,
             validation=validation,
             heldout=dataset.heldout_validation,

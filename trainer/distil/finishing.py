@@ -12,12 +12,23 @@ from torch import Tensor
 
 from llmgr_core.ranker.scoring import ScoringSettings
 from llmgr_core.ranker.stored import RankerDescription, StoredRanker, Variant
-from llmgr_core.sessions import Examples
+from llmgr_core.sessions import Examples, Sessions
+from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
+from llmgr_core.transitions.text_smoothing import smooth_by_text
 from trainer.distil.recipe import StudentScorer
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.temperature import fit_temperature
 from trainer.distil.transition_weight import fit_transition_weight
+
+
+def served_transitions(train: Sessions, settings: TransitionSettings, student: Student) -> TransitionGraph:
+    """The graph that serving looks up: with text, items share transitions with their text neighbours (see smooth_by_text)."""
+    clicks = train.click_counts(student.online.num_items)
+    graph = TransitionGraph.build(train, student.online.num_items, settings)
+    if student.transform is None or settings.text_neighbours == 0:
+        return graph.pruned()
+    return smooth_by_text(graph, student.whitened.cpu().numpy(), clicks)
 
 
 def finish_ranker(
