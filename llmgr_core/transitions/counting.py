@@ -20,30 +20,29 @@ def sum_by_key(keys: Ints, values: Floats) -> tuple[Ints, Floats]:
     return distinct.astype(np.int64), sums.astype(np.float64, copy=False)
 
 
-def pairs_of_sessions(sessions: Sessions, settings: TransitionSettings) -> tuple[Ints, Ints, Ints, Floats]:
+def pairs_of_sessions(sessions: Sessions, settings: TransitionSettings) -> tuple[Ints, Ints, Floats]:
     """Every pair of clicks that a transition connects, forward ones and (where ``backward`` > 0) reversed ones.
 
     Returns:
-        session number, source item, target item (int64 [P]) and weight (float64 [P]); an item never leads to itself.
+        source item, target item (int64 [P]) and weight (float64 [P]); an item never leads to itself.
     """
     owner = np.repeat(np.arange(len(sessions), dtype=np.int64), sessions.lengths)
     items = sessions.items.astype(np.int64)
     longest = int(sessions.lengths.max(initial=0))
-    owners, sources, targets, weights = [], [], [], []
+    sources, targets, weights = [], [], []
     for distance in range(1, min(settings.window, longest - 1) + 1):
         connected = (owner[distance:] == owner[:-distance]) & (items[distance:] != items[:-distance])
         places = np.flatnonzero(connected)
         weight = settings.distance_decay ** (distance - 1)
         for source, target, share in ((places, places + distance, 1.0), (places + distance, places, settings.backward)):
             if share > 0:
-                owners.append(owner[source])
                 sources.append(items[source])
                 targets.append(items[target])
                 weights.append(np.full(len(places), weight * share))
-    if not owners:
+    if not sources:
         nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, nothing, np.zeros(0)
-    return np.concatenate(owners), np.concatenate(sources), np.concatenate(targets), np.concatenate(weights)
+        return nothing, nothing, np.zeros(0)
+    return np.concatenate(sources), np.concatenate(targets), np.concatenate(weights)
 
 
 def count_transitions(sessions: Sessions, num_items: int, settings: TransitionSettings) -> tuple[Ints, Floats]:
@@ -63,7 +62,7 @@ def count_transitions(sessions: Sessions, num_items: int, settings: TransitionSe
         end = max(int(np.searchsorted(sessions.offsets, limit, side="right")) - 1, start + 1)
         offsets = sessions.offsets[start : end + 1]
         block = Sessions(sessions.items[offsets[0] : offsets[-1]], offsets - offsets[0])
-        _, source, target, weight = pairs_of_sessions(block, settings)
+        source, target, weight = pairs_of_sessions(block, settings)
         merged.append(sum_by_key(source * num_items + target, weight))
         # Only sums of like size are merged, so that no pair is sorted more than a logarithmic number of times.
         while len(merged) > 1 and len(merged[-2][0]) < 2 * len(merged[-1][0]):

@@ -14,11 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from llmgr_core.errors import ArtefactError
-from llmgr_core.sessions import Examples, Sessions
+from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.counting import count_transitions
 from llmgr_core.transitions.lookup import ClickRows, expand_clicks
-from llmgr_core.transitions.own_session import leave_out_own_session
 
 FILE_NAME = "transitions.safetensors"
 
@@ -34,16 +33,12 @@ class TransitionGraph:
         indptr: int64 [V + 1]; row a is ``neighbours[indptr[a]:indptr[a + 1]]``, ascending.
         neighbours: int32 [E].
         weights: float32 [E], W.
-        mass: float64 [E], the sums before damping, or None in a pruned graph.
-        clicks: int64 [V], clicks of each item in the training sessions, or None in a pruned graph.
     """
 
     settings: TransitionSettings
     indptr: npt.NDArray[np.int64]
     neighbours: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
-    mass: npt.NDArray[np.float64] | None = None
-    clicks: npt.NDArray[np.int64] | None = None
 
     @property
     def num_items(self) -> int:
@@ -62,12 +57,12 @@ class TransitionGraph:
         np.cumsum(np.bincount(source, minlength=num_items), out=indptr[1:])
         clicks = sessions.click_counts(num_items)
         weights = mass / (clicks[source] ** settings.source_damping * clicks[target] ** settings.target_damping)
-        return cls(settings, indptr, target.astype(np.int32), weights.astype(np.float32), mass, clicks)
+        return cls(settings, indptr, target.astype(np.int32), weights.astype(np.float32))
 
     def pruned(self, neighbours: int | None = None) -> TransitionGraph:
         """Only the heaviest neighbours of each item (``settings.neighbours`` unless told; 0 keeps all): the form to serve.
 
-        Ties go to the lower item index. What ``scores_without_own_session`` needs is left out.
+        Ties go to the lower item index.
         """
         limit = self.settings.neighbours if neighbours is None else neighbours
         if limit == 0:
@@ -85,34 +80,6 @@ class TransitionGraph:
         """t(s, v) of every item after each prefix: float32 [B, V], zero where nothing connects."""
         rows = expand_clicks(self.indptr, prefixes, self.settings)
         return self._dense(rows, self.weights[rows.edges] * rows.click_weights)
-
-    def scores_without_own_session(self, examples: Examples, sessions: Sessions) -> torch.Tensor:
-        """As ``scores`` of the prefixes, but each from a graph that its own session took no part in.
-
-        Equal (up to rounding) to building the graph anew without that session; for training, where the session an example
-        was cut from also holds its target.
-
-        Args:
-            examples: ``examples.sessions`` are places in ``sessions``.
-            sessions: the very sessions the graph was built from.
-
-        Raises:
-            ValueError: the graph is pruned, so that the share of one session is no longer known.
-        """
-        if self.mass is None or self.clicks is None:
-            raise ValueError("a pruned transition graph cannot leave out one session; use the graph that build() returned")
-        rows = expand_clicks(self.indptr, examples.prefixes(self.settings.clicks), self.settings)
-        values = leave_out_own_session(
-            rows,
-            examples.sessions,
-            sessions=sessions,
-            indptr=self.indptr,
-            neighbours=self.neighbours,
-            mass=self.mass,
-            clicks=self.clicks,
-            settings=self.settings,
-        )
-        return self._dense(rows, values)
 
     def lookup(self, items: Sequence[int] | npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """t(s, v) of one session, sparse.
@@ -151,8 +118,6 @@ class TransitionGraph:
             "neighbours": self.neighbours,
             "weights": self.weights,
         }
-        if self.mass is not None and self.clicks is not None:
-            tensors |= {"mass": self.mass, "clicks": self.clicks}
         save_file(tensors, directory / FILE_NAME, metadata={"settings": json.dumps(self.settings.model_dump())})
 
     @classmethod

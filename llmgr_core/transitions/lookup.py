@@ -19,18 +19,15 @@ class ClickRows:
 
     Attributes:
         num_prefixes: B.
-        click_prefix, click_item: int64 [T], prefix number and item of each click looked up.
+        click_prefix: int64 [T], prefix number of each click looked up.
         click_factor: float64 [T], click_decay^(n - k) of each click.
-        first: int64 [T + 1]; the entries of click t are ``first[t]:first[t + 1]``.
         click: int64 [M], click of each entry.
         edges: int64 [M], edge of each entry (its place in the graph's ``neighbours``).
     """
 
     num_prefixes: int
     click_prefix: Ints
-    click_item: Ints
     click_factor: npt.NDArray[np.float64]
-    first: Ints
     click: Ints
     edges: Ints
 
@@ -58,4 +55,4 @@ def expand_clicks(indptr: Ints, prefixes: Sessions, settings: TransitionSettings
     np.cumsum(counts, out=first[1:])
     click = np.repeat(np.arange(len(item), dtype=np.int64), counts)
     edges = np.arange(first[-1]) + (indptr[item] - first[:-1])[click]
-    return ClickRows(len(prefixes), prefix, item, settings.click_decay ** before_last.astype(np.float64), first, click, edges)
+    return ClickRows(len(prefixes), prefix, settings.click_decay ** before_last.astype(np.float64), click, edges)
