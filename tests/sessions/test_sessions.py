@@ -50,3 +50,9 @@ def test_a_selection_shares_the_click_array() -> None:
     assert chosen.items is examples.items
     assert chosen.prefix(0).tolist() == [1, 2]
     assert len(examples.select(slice(0, 0))) == 0
+
+
+@pytest.mark.parametrize(("limit", "places"), [(0, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (2, [0, 2])])
+def test_examples_are_thinned_out_evenly(limit: int, places: list[int]) -> None:
+    examples = Examples.every_prefix(Sessions.from_lists([[1, 2, 3], [4, 5, 6, 7]]))
+    assert examples.evenly_spread(limit).targets.tolist() == [examples.targets[place] for place in places]
