@@ -78,14 +78,24 @@ class SessionGraph:
 
     @cached_property
     def tiles(self) -> SessionTiles:
-        """The sessions packed into tiles of 64 nodes, with bit masks of their edges (built on first use)."""
-        return pack_tiles(self.node_offsets, self.edge_source, self.edge_target)
+        """The sessions packed into tiles of 64 nodes, with bit masks of their edges (built on first use, on the CPU)."""
+        return pack_tiles(self.node_offsets, self.edge_source, self.edge_target, self.edge_weight)
 
     def to(self, device: torch.device | str) -> SessionGraph:
-        """The same graph on another device."""
-        if self.device == torch.device(device):
+        """The same graph on another device, with everything already built from it.
+
+        On the way to a GPU the tiles are built first: there, building them would wait for the device.
+        """
+        device = torch.device(device)
+        if self.device == device:
             return self
-        return SessionGraph(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        if device.type == "cuda":
+            _ = self.tiles
+        own = {field.name for field in fields(self)}
+        moved = SessionGraph(**{name: getattr(self, name).to(device) for name in own})
+        # cached_property keeps what it has built in the instance's dictionary.
+        moved.__dict__.update({name: built.to(device) for name, built in self.__dict__.items() if name not in own})
+        return moved
 
 
 def _offsets_of_sorted(values: torch.Tensor, size: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from itertools import pairwise
 
@@ -98,27 +99,38 @@ def test_the_clicks_are_left_as_they_were():
     assert offsets.tolist() == [0, 3]
 
 
-def edges_of_masks(graph):
+def edges_of_planes(graph, planes):
+    """Edges with their weight, read from the masks bit by bit."""
     tiles = graph.tiles
-    edges = set()
-    for node, (mask, start) in enumerate(zip(tiles.row_mask.tolist(), tiles.session_start.tolist(), strict=True)):
-        edges |= {(node, start + bit) for bit in range(32) if mask >> bit & 1}
-    for number, session in enumerate(tiles.wide_sessions.tolist()):
-        start = int(graph.node_offsets[session])
-        begin, end = tiles.wide_mask_offsets[number : number + 2].tolist()
-        for node, words in enumerate(tiles.wide_mask[begin:end].tolist()):
-            edges |= {
-                (start + node, start + 32 * w + bit) for w, mask in enumerate(words) for bit in range(32) if mask >> bit & 1
-            }
-    return edges
+    cells = planes.numpy().view(np.uint64)[:, :, 0]
+    edges = Counter()
+    for begin, end in tiles.tile_offsets.tolist():
+        for node in range(begin, end):
+            for plane, cell in enumerate(cells[:, node].tolist()):
+                edges.update({(node, begin + bit): 2**plane for bit in range(64) if cell >> bit & 1})
+    for begin, end, first, last, first_cell in tiles.wide_blocks.tolist():
+        blocks = -(-(last - first) // 64)
+        for node in range(begin, end):
+            for block in range(blocks):
+                for plane, cell in enumerate(cells[:, first_cell + (node - first) * blocks + block].tolist()):
+                    edges.update({(node, first + 64 * block + bit): 2**plane for bit in range(64) if cell >> bit & 1})
+    return dict(edges)
 
 
 @repeatable
-@given(st.lists(st.lists(st.integers(0, 120), max_size=90), max_size=12))
-def test_tiles_hold_every_edge_and_whole_sessions(sessions):
-    graph = build([*sessions, list(range(33))]).graph
+@given(st.lists(st.lists(st.integers(0, 120), max_size=150), max_size=12), st.lists(st.integers(0, 3), max_size=30))
+def test_tiles_hold_every_edge_and_whole_sessions(sessions, repeating):
+    graph = build([*sessions, repeating, list(range(65)), list(range(64)), [i % 200 for i in range(700)]]).graph
     tiles = graph.tiles
-    assert edges_of_masks(graph) == set(zip(graph.edge_source.tolist(), graph.edge_target.tolist(), strict=True))
+    edges = list(zip(graph.edge_source.tolist(), graph.edge_target.tolist(), strict=True))
+    weights = [int(weight) for weight in graph.edge_weight.tolist()]
+    assert edges_of_planes(graph, tiles.masks) == dict.fromkeys(edges, 1)
+    assert edges_of_planes(graph, tiles.planes) == dict(zip(edges, weights, strict=True))
+    for node in range(graph.num_nodes):
+        arriving = [w for (_, v), w in zip(edges, weights, strict=True) if v == node]
+        leaving = [w for (u, _), w in zip(edges, weights, strict=True) if u == node]
+        assert tiles.degrees[node].tolist() == [len(arriving), len(leaving)]
+        assert tiles.weighted_degrees[node].tolist() == [sum(arriving), sum(leaving)]
     narrow = set()
     for begin, end in tiles.tile_offsets.tolist():
         assert 0 < end - begin <= 64
@@ -127,8 +139,28 @@ def test_tiles_hold_every_edge_and_whole_sessions(sessions):
         assert not narrow & set(range(begin, end))
         narrow |= set(range(begin, end))
     sizes = graph.node_offsets.diff()
-    assert tiles.wide_sessions.tolist() == torch.nonzero(sizes > 32).squeeze(1).tolist()
-    assert narrow == {node for node, s in enumerate(graph.node_session.tolist()) if sizes[s] <= 32}
+    assert narrow == {node for node, s in enumerate(graph.node_session.tolist()) if sizes[s] <= 64}
+    rows = [node for begin, end, *_ in tiles.wide_blocks.tolist() for node in range(begin, end)]
+    assert rows == [node for node, s in enumerate(graph.node_session.tolist()) if sizes[s] > 64]
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.5, 0.0, -1.0, float("nan"), 2.0**31])
+def test_a_multiplicity_that_is_no_count_is_refused(weight):
+    graph = dataclasses.replace(build([[0, 1]]).graph, edge_weight=torch.tensor([weight]))
+    with pytest.raises(ValueError, match="whole number"):
+        _ = graph.tiles
+
+
+def test_what_was_built_travels_with_the_graph():
+    graph = build(ODD_SESSIONS).graph
+    built = graph.tiles, graph.node_session, graph.target_order
+    moved = graph.to("meta")
+    for name in ("tiles", "node_session", "target_order"):
+        assert name in moved.__dict__
+    assert moved.tiles.masks.device.type == "meta"
+    assert moved.tiles.masks.shape == built[0].masks.shape
+    assert "source_offsets" not in build([[1]]).graph.to("meta").__dict__
+    assert graph.to("cpu") is graph
 
 
 def test_tiles_are_well_filled():
