@@ -1,0 +1,7 @@
+"""``python -m kernels.benchmark``."""
+
+import sys
+
+from kernels.benchmark.command_line import main
+
+sys.exit(main())

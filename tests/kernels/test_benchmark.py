@@ -1,0 +1,229 @@
+"""The benchmark: baselines are right, wrong results get no figure, sizes and files are as it says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from benchmarks.kernel_functions import command
+from kernels.benchmark.cases import OURS, Case, Deviation, Prepared, Setting, Way, against, deviation
+from kernels.benchmark.command_line import main
+from kernels.benchmark.counting import launches, peak_bytes
+from kernels.benchmark.machine import NO_GPU, machine
+from kernels.benchmark.measure import measure
+from kernels.benchmark.ops import OPS
+from kernels.benchmark.report import as_json, lines_of
+from kernels.benchmark.roofs import H200, Roofs
+from kernels.benchmark.sessions import PUBLISHED_MEAN, session_source
+
+CPU = torch.device("cpu")
+ROOFS = Roofs(1e10, 1e11)
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    return Setting(CPU, torch.float32, "tiny", session_source("published", None), compile=False, memory_bytes=1e9)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_way_of_every_op_computes_what_the_definition_says(op: str, setting: Setting) -> None:
+    for case in OPS[op](setting):
+        rows = list(measure(case, setting, None, 0.0))
+        assert rows[0].way == OURS
+        assert len(rows) >= 2
+        assert {row.way: row.problem for row in rows if row.problem and "cannot be imported" not in row.problem} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", [op for op in OPS if op != "session_graph"])
+def test_compiled_baselines_are_right_as_well(op: str, setting: Setting) -> None:
+    for case in OPS[op](replace(setting, compile=True)):
+        rows = list(measure(case, replace(setting, compile=True), None, 0.0))
+        assert "torch.compile" in {row.way for row in rows}
+        assert not [row.problem for row in rows if row.wrong]
+
+
+def case_of(*ways: Way) -> Case:
+    expected = torch.arange(6.0, dtype=torch.float64)
+    return Case("op", "N=6", 48.0, 6.0, lambda: Prepared({"x": torch.arange(6.0)}, ways, against([expected])))
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x * 1
+
+
+def test_a_wrong_result_gets_no_figure_but_a_red_line(setting: Setting) -> None:
+    case = case_of(Way(OURS, same), Way("off", lambda x: x + 1e-3), Way("broken", lambda x: x.view(7)))
+    right, off, broken = measure(case, setting, ROOFS, 0.01)
+    assert right.times is not None
+    assert right.ratio == 1.0
+    for row in (off, broken):
+        assert row.wrong
+        assert row.times is row.ratio is row.launches is row.peak_bytes is None
+        assert "median_ms" not in as_json(row)
+    lines = lines_of([right, off, broken], colour=True)
+    assert "WRONG: off by 2.0e-04" in lines[2]
+    assert "FAILED with RuntimeError" in lines[3]
+    assert [line.startswith("\x1b[31m") for line in lines] == [False, False, True, True]
+
+
+def test_nothing_is_compared_with_a_wrong_result_of_ours(setting: Setting) -> None:
+    ours, other = measure(case_of(Way(OURS, lambda x: -x), Way("other", same)), setting, ROOFS, 0.01)
+    assert ours.wrong
+    assert other.times is not None
+    assert other.ratio is None
+
+
+def test_what_cannot_run_says_why(setting: Setting) -> None:
+    ways = Way(OURS, same), Way("library", same, missing="library cannot be imported"), Way("large", same, takes_bytes=2e9)
+    _, absent, large = measure(case_of(*ways), setting, ROOFS, 0.01)
+    assert absent.problem == "not run: library cannot be imported"
+    assert large.problem == "not run: takes 2 GB"
+    assert not absent.wrong
+    assert not large.wrong
+
+
+def test_cases_beyond_the_machine_are_left_out_before_they_are_made(setting: Setting) -> None:
+    def never() -> Prepared:
+        raise AssertionError
+
+    slow = Case("op", "", moved_bytes=10.0, flop=1e15, prepare=never)
+    large = Case("op", "", moved_bytes=1e9, flop=0.0, prepare=never)
+    assert [row.problem for row in measure(slow, setting, ROOFS, 0.1)] == ["left out: its floor alone is 10000 s"]
+    assert [row.problem for row in measure(large, setting, ROOFS, 0.1)] == ["left out: its tensors take 1 GB"]
+
+
+def test_deviations_see_shapes_and_nan() -> None:
+    exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    assert deviation([torch.tensor([3.0, 4.0])], [exact]) == Deviation(0.0, 0.0)
+    found = deviation([torch.tensor([3.0, 5.0])], [exact])
+    assert found.maximum == pytest.approx(0.25)
+    assert found.rms == pytest.approx(0.2)
+    for wrong in ([torch.tensor([3.0])], [torch.tensor([3.0, float("nan")])], []):
+        assert deviation(wrong, [exact]).maximum == float("inf")
+
+
+def test_operations_and_memory_are_counted() -> None:
+    x = torch.ones(1000)
+
+    def call() -> torch.Tensor:
+        return (x.view(10, 100).T + 1).sum(0) @ torch.ones(10)
+
+    assert launches(call, CPU, compiled=False) == 4
+    assert launches(call, CPU, compiled=True) is None
+    assert 4000 <= peak_bytes(call, CPU) <= 8000
+    assert peak_bytes(lambda: np.ones(100_000), CPU) >= 800_000
+
+
+def test_floors_are_the_longer_of_moving_and_computing() -> None:
+    assert H200.floor_seconds(4.3e12, 1.0) == 1.0
+    assert H200.floor_seconds(1.0, 790e12) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["published", "even"])
+def test_drawn_sessions_have_the_lengths_they_claim(kind: str) -> None:
+    source = session_source(kind, None)
+    items, offsets = source.draw(20_000)
+    lengths = np.diff(offsets)
+    assert offsets[-1] == len(items)
+    assert lengths.min() == (3 if kind == "even" else 2)
+    assert lengths.mean() == pytest.approx(11.5 if kind == "even" else PUBLISHED_MEAN, rel=0.02)
+    graph = source.graph(2000)
+    assert graph.num_nodes < np.diff(source.draw(2000)[1]).sum(), "some clicks return to an item"
+    assert np.array_equal(items, source.draw(20_000)[0])
+
+
+def test_sessions_come_from_the_data_where_there_is_some(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    with gzip.open(tmp_path / "shop" / "sessions.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({"items": items}) + "\n" for items in (["a", "b", "a"], [], ["c", "d"]))
+    source = session_source("auto", str(tmp_path))
+    assert source.name == "sessions of shop"
+    items, offsets = source.draw(50)
+    drawn = {tuple(items[begin:end]) for begin, end in pairwise(offsets)}
+    assert drawn == {(0, 1, 0), (2, 3)}
+    assert session_source("published", str(tmp_path)).kind == "published"
+    with pytest.raises(ValueError, match="holds no"):
+        session_source("data", None)
+
+
+@pytest.fixture
+def small_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One op whose cases are tiny."""
+    from kernels.benchmark import command_line
+
+    def cases(setting: Setting) -> Iterator[Case]:
+        yield from OPS["gated_layers"](replace(setting, scale="tiny", compile=False))
+
+    monkeypatch.setattr(command_line, "OPS", {"gated_layers": cases})
+    monkeypatch.setattr(command_line, "measured_roofs", lambda *_: ROOFS)
+
+
+@pytest.mark.usefixtures("small_op")
+def test_a_run_prints_a_table_and_writes_json_and_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--device", "cpu", "--sessions", "even", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == NO_GPU
+    assert any(line.lstrip().startswith("eager RecBole-style cell") for line in lines)
+    result = json.loads((tmp_path / "kernels-cpu.json").read_text())
+    assert result["device"] == NO_GPU
+    assert result["machine"]["threads"] == torch.get_num_threads()
+    assert result["versions"]["torch"] == torch.__version__
+    assert result["command"].startswith("python -m kernels.benchmark --quick")
+    ours = result["rows"][0]
+    assert ours["way"] == OURS
+    assert ours["times_ours"] == 1.0
+    assert ours["share_of_floor"] == pytest.approx(ours["floor_ms"] / ours["median_ms"], rel=1e-2)
+    assert (tmp_path / "kernels-cpu.png").stat().st_size > 1000
+    assert "</svg>" in (tmp_path / "kernels-cpu.svg").read_text()
+
+
+@pytest.mark.usefixtures("small_op")
+def test_a_wrong_result_makes_the_command_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from kernels.benchmark.ops import gated_graph
+
+    monkeypatch.setattr(gated_graph, "gated_graph_layers", lambda nodes, *_: nodes)
+    assert main(["--quick", "--device", "cpu", "--check-only", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["way"] for row in rows if row.get("wrong")] == [OURS]
+
+
+def test_what_names_the_machine_is_not_reported() -> None:
+    assert set(machine(CPU)) == {"system", "processor", "cores", "threads"}
+
+
+def test_floors_are_printed_without_running_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--floors", "--op", "score_topk"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("floors, not measurements")
+    assert len(lines) == 5
+
+
+def test_unknown_options_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--threads", "0"])
+    assert ended.value.code == 2
+    assert "--threads 0: at least 1" in capsys.readouterr().err
+
+
+def test_the_command_line_hands_its_options_on() -> None:
+    done = CliRunner().invoke(command, ["--quick", "--floors", "--op", "session_graph"])
+    assert done.exit_code == 0, done.output
+    assert "session_graph  4096 sessions" in done.output
+
+
+def test_the_benchmark_needs_neither_the_rest_of_the_project_nor_its_libraries() -> None:
+    code = "import sys, kernels.benchmark.command_line; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"llmgr_core", "click", "rich", "matplotlib", "triton", "pydantic", "torch_geometric"}
