@@ -79,6 +79,15 @@ class SessionGraph:
     @cached_property
     def tiles(self) -> SessionTiles:
         """The sessions packed into tiles of 64 nodes, with bit masks of their edges (built on first use, on the CPU)."""
+        return pack_tiles(self.node_offsets, self.edge_source, self.edge_target)
+
+    @cached_property
+    def weighted_tiles(self) -> SessionTiles:
+        """The same with multiplicities.
+
+        Raises:
+            ValueError: a multiplicity is no whole number.
+        """
         return pack_tiles(self.node_offsets, self.edge_source, self.edge_target, self.edge_weight)
 
     def to(self, device: torch.device | str) -> SessionGraph:

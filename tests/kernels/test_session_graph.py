@@ -99,10 +99,9 @@ def test_the_clicks_are_left_as_they_were():
     assert offsets.tolist() == [0, 3]
 
 
-def edges_of_planes(graph, planes):
+def edges_of_planes(tiles):
     """Edges with their weight, read from the masks bit by bit."""
-    tiles = graph.tiles
-    cells = planes.numpy().view(np.uint64)[:, :, 0]
+    cells = tiles.planes.numpy().view(np.uint64)[:, :, 0]
     edges = Counter()
     for begin, end in tiles.tile_offsets.tolist():
         for node in range(begin, end):
@@ -124,13 +123,13 @@ def test_tiles_hold_every_edge_and_whole_sessions(sessions, repeating):
     tiles = graph.tiles
     edges = list(zip(graph.edge_source.tolist(), graph.edge_target.tolist(), strict=True))
     weights = [int(weight) for weight in graph.edge_weight.tolist()]
-    assert edges_of_planes(graph, tiles.masks) == dict.fromkeys(edges, 1)
-    assert edges_of_planes(graph, tiles.planes) == dict(zip(edges, weights, strict=True))
+    assert edges_of_planes(tiles) == dict.fromkeys(edges, 1)
+    assert edges_of_planes(graph.weighted_tiles) == dict(zip(edges, weights, strict=True))
     for node in range(graph.num_nodes):
         arriving = [w for (_, v), w in zip(edges, weights, strict=True) if v == node]
         leaving = [w for (u, _), w in zip(edges, weights, strict=True) if u == node]
         assert tiles.degrees[node].tolist() == [len(arriving), len(leaving)]
-        assert tiles.weighted_degrees[node].tolist() == [sum(arriving), sum(leaving)]
+        assert graph.weighted_tiles.degrees[node].tolist() == [sum(arriving), sum(leaving)]
     narrow = set()
     for begin, end in tiles.tile_offsets.tolist():
         assert 0 < end - begin <= 64
@@ -148,7 +147,7 @@ def test_tiles_hold_every_edge_and_whole_sessions(sessions, repeating):
 def test_a_multiplicity_that_is_no_count_is_refused(weight):
     graph = dataclasses.replace(build([[0, 1]]).graph, edge_weight=torch.tensor([weight]))
     with pytest.raises(ValueError, match="whole number"):
-        _ = graph.tiles
+        _ = graph.weighted_tiles
 
 
 def test_what_was_built_travels_with_the_graph():
@@ -157,8 +156,8 @@ def test_what_was_built_travels_with_the_graph():
     moved = graph.to("meta")
     for name in ("tiles", "node_session", "target_order"):
         assert name in moved.__dict__
-    assert moved.tiles.masks.device.type == "meta"
-    assert moved.tiles.masks.shape == built[0].masks.shape
+    assert moved.tiles.planes.device.type == "meta"
+    assert moved.tiles.planes.shape == built[0].planes.shape
     assert "source_offsets" not in build([[1]]).graph.to("meta").__dict__
     assert graph.to("cpu") is graph
 
