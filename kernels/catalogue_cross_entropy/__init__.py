@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from kernels.catalogue_cross_entropy.tile_sizes import WIDEST
 from kernels.catalogue_cross_entropy.torch_path import catalogue_cross_entropy_torch
 from kernels.dispatch import chosen_path
 
@@ -46,5 +47,9 @@ def catalogue_cross_entropy(
         raise ValueError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
     if target.device.type == "cpu" and len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(table):
         raise ValueError(f"targets {int(target.min())}..{int(target.max())} outside the {len(table)} items")
-    chosen_path("catalogue_cross_entropy", ("torch",), z)
+    unsupported = f"d={z.shape[1]} is above {WIDEST}" if z.shape[1] > WIDEST else ""
+    if chosen_path("catalogue_cross_entropy", ("torch", "triton"), z, unsupported) == "triton":
+        from kernels.catalogue_cross_entropy.triton_path import catalogue_cross_entropy_triton
+
+        return catalogue_cross_entropy_triton(z, table, target, scale, cosine, reduction)
     return catalogue_cross_entropy_torch(z, table, target, scale, cosine, reduction)
