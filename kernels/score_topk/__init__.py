@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from kernels.dispatch import chosen_path
+from kernels.dispatch import FLOATS_OF_TRITON, chosen_path
+from kernels.score_topk.launch_plan import LONGEST_RANKING, MOST_ITEMS, WIDEST_ROW
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.torch_path import score_topk_torch
 
@@ -40,7 +41,8 @@ def score_topk(
         eligible the rest is -1 and -inf, and where none is the lse is -inf. A NaN in z or the table makes the lse NaN.
 
     Raises:
-        ValueError: shapes do not fit, k < 1, or an index outside the table.
+        ValueError: shapes do not fit, k < 1, or (for tensors on the CPU) an index outside the table. On a GPU an index outside
+            the table has no effect.
     """
     if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1]:
         raise ValueError(f"z {tuple(z.shape)} and table {tuple(table.shape)} do not fit")
@@ -52,8 +54,28 @@ def score_topk(
         if len(ragged.offsets) != len(z) + 1:
             raise ValueError(f"{name} has offsets for {len(ragged.offsets) - 1} sessions, z has {len(z)}")
         indices = ragged.indices
-        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
+        # Reading them would make the host wait for a GPU, where an index outside the table has no effect.
+        if indices.device.type != "cpu" or torch.compiler.is_compiling() or len(indices) == 0:
+            continue
+        if not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
             raise ValueError(f"{name} holds items {int(indices.min())}..{int(indices.max())} outside the {len(table)} rows")
-    chosen_path("score_topk", ("torch",), z)
+    path = chosen_path("score_topk", ("torch", "triton"), z, _unsupported(z, table, k))
     with torch.no_grad():
+        if path == "triton":
+            from kernels.score_topk.triton_path import score_topk_triton
+
+            return score_topk_triton(z, table, k, exclude, candidates, additive)
         return score_topk_torch(z, table, k, exclude, candidates, additive)
+
+
+def _unsupported(z: torch.Tensor, table: torch.Tensor, k: int) -> str:
+    """Why the kernels cannot take a call; empty where they can."""
+    if z.dtype not in FLOATS_OF_TRITON or table.dtype not in FLOATS_OF_TRITON:
+        return f"it takes no {z.dtype} x {table.dtype}: a score and an item share 64 bits"
+    if k > LONGEST_RANKING:
+        return f"k={k} is more than {LONGEST_RANKING}"
+    if z.shape[1] > WIDEST_ROW:
+        return f"rows of {z.shape[1]} numbers are longer than {WIDEST_ROW}"
+    if len(table) > MOST_ITEMS:
+        return f"{len(table)} items are more than {MOST_ITEMS}"
+    return ""

@@ -7,31 +7,33 @@ import triton.language as tl
 
 EXCLUDED = tl.constexpr(-1e30)
 EXCLUDED_FROM = tl.constexpr(-1e29)
+# Sign, exponent and the ten leading bits of an fp32 number.
+TF32_BITS = tl.constexpr(-8192)
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _add_edits(
-    changes,
-    begin,
-    end,
-    row_begin,
-    row_end,
-    first_session,
-    first_item,
-    items_ptr,
-    values_ptr,
-    sessions_ptr,
+    changes: tl.tensor,
+    begin: tl.tensor,
+    end: tl.tensor,
+    row_begin: tl.tensor,
+    row_end: tl.tensor,
+    first_session: tl.tensor,
+    first_item: tl.tensor,
+    items_ptr: tl.tensor,
+    values_ptr: tl.tensor,
+    sessions_ptr: tl.tensor,
     BLOCK_B: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BATCH: tl.constexpr,
     SORTED: tl.constexpr,
     HAS_VALUES: tl.constexpr,
-):
+) -> tl.tensor:
     """Add to the changes of a tile, [BLOCK_B, BLOCK_V], the edits begin:end, BATCH at a time.
 
     Each batch is a product of two one-hot matrices, (row of the edit) x value and (column of the edit), so that edits of one
-    item add up without atomics. Edits of other tiles have an empty row or column.
+    item add up without atomics. Edits of other tiles have an empty row or column. Values go in as two parts that tf32 holds.
     """
     row = tl.arange(0, BLOCK_B)
     column = tl.arange(0, BLOCK_V)
@@ -49,31 +51,33 @@ def _add_edits(
             mine = (session - first_session)[None, :] == row[:, None]
         else:
             mine = (place[None, :] >= row_begin[:, None]) & (place[None, :] < row_end[:, None])
-        rows = tl.where(mine & there[None, :], value[None, :], 0.0)
+        mine &= there[None, :]
         columns = ((item - first_item)[:, None] == column[None, :]).to(tl.float32)
-        changes = tl.dot(rows, columns, changes, input_precision="tf32x3")
+        leading = (value.to(tl.int32, bitcast=True) & TF32_BITS).to(tl.float32, bitcast=True)
+        changes = tl.dot(tl.where(mine, leading[None, :], 0.0), columns, changes, input_precision="tf32")
+        changes = tl.dot(tl.where(mine, (value - leading)[None, :], 0.0), columns, changes, input_precision="tf32")
         at += BATCH
     return changes
 
 
-@triton.jit(do_not_specialize=["num_sessions", "num_items", "tiles_per_part", "num_parts"])
+@triton.jit(do_not_specialize=["num_sessions", "num_items", "tiles_per_part", "num_parts"])  # type: ignore[untyped-decorator]
 def block_maxima_kernel(
-    z_ptr,
-    table_ptr,
-    maxima_ptr,
-    part_maximum_ptr,
-    part_sum_ptr,
-    exclude_items_ptr,
-    exclude_sessions_ptr,
-    exclude_bounds_ptr,
-    additive_items_ptr,
-    additive_values_ptr,
-    additive_sessions_ptr,
-    additive_bounds_ptr,
-    num_sessions,
-    num_items,
-    tiles_per_part,
-    num_parts,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    maxima_ptr: tl.tensor,
+    part_maximum_ptr: tl.tensor,
+    part_sum_ptr: tl.tensor,
+    exclude_items_ptr: tl.tensor,
+    exclude_sessions_ptr: tl.tensor,
+    exclude_bounds_ptr: tl.tensor,
+    additive_items_ptr: tl.tensor,
+    additive_values_ptr: tl.tensor,
+    additive_sessions_ptr: tl.tensor,
+    additive_bounds_ptr: tl.tensor,
+    num_sessions: tl.tensor,
+    num_items: tl.tensor,
+    tiles_per_part: tl.tensor,
+    num_parts: tl.tensor,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_B: tl.constexpr,
@@ -82,7 +86,7 @@ def block_maxima_kernel(
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
     SORTED: tl.constexpr,
-):
+) -> None:
     """One program: BLOCK_B sessions against a run of tiles of BLOCK_V items.
 
         maxima[b, t] = max over eligible v in tile t of score_bv

@@ -8,26 +8,26 @@ import triton.language as tl
 from kernels.score_topk.keys import as_keys
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _exact_scores(
-    z_ptr,
-    table_ptr,
-    session,
-    item,
-    valid,
-    exclude_items_ptr,
-    exclude_bounds_ptr,
-    additive_items_ptr,
-    additive_values_ptr,
-    additive_bounds_ptr,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    session: tl.tensor,
+    item: tl.tensor,
+    valid: tl.tensor,
+    exclude_items_ptr: tl.tensor,
+    exclude_bounds_ptr: tl.tensor,
+    additive_items_ptr: tl.tensor,
+    additive_values_ptr: tl.tensor,
+    additive_bounds_ptr: tl.tensor,
     D: tl.constexpr,
     STEP_D: tl.constexpr,
     ITEMS: tl.constexpr,
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
-):
-    """fp32 scores of the items int64 [ITEMS] of one session: <z, t_v> + additive_v in fp64, rounded once; -inf if not eligible."""
+) -> tl.tensor:
+    """fp32 scores of a session's items, int64 [ITEMS]: <z, t_v> + additive_v in fp64, rounded once; -inf if not eligible."""
     score = tl.zeros([ITEMS], tl.float64)
     for start in range(0, D, STEP_D):
         column = start + tl.arange(0, STEP_D)
@@ -55,19 +55,19 @@ def _exact_scores(
     return tl.where(valid, score.to(tl.float32), float("-inf"))
 
 
-@triton.jit(do_not_specialize=["num_items", "num_slots"])
+@triton.jit(do_not_specialize=["num_items", "num_slots"])  # type: ignore[untyped-decorator]
 def block_keys_kernel(
-    z_ptr,
-    table_ptr,
-    blocks_ptr,
-    keys_ptr,
-    exclude_items_ptr,
-    exclude_bounds_ptr,
-    additive_items_ptr,
-    additive_values_ptr,
-    additive_bounds_ptr,
-    num_items,
-    num_slots,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    blocks_ptr: tl.tensor,
+    keys_ptr: tl.tensor,
+    exclude_items_ptr: tl.tensor,
+    exclude_bounds_ptr: tl.tensor,
+    additive_items_ptr: tl.tensor,
+    additive_values_ptr: tl.tensor,
+    additive_bounds_ptr: tl.tensor,
+    num_items: tl.tensor,
+    num_slots: tl.tensor,
     SLOTS: tl.constexpr,
     BLOCK_V: tl.constexpr,
     D: tl.constexpr,
@@ -76,7 +76,7 @@ def block_keys_kernel(
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
-):
+) -> None:
     """Keys of all items in ITEMS // BLOCK_V of a session's selected blocks: int64 [B, num_slots * BLOCK_V].
 
     Only the first ``num_slots`` of the [B, SLOTS] blocks count.
@@ -107,28 +107,28 @@ def block_keys_kernel(
     tl.store(keys_ptr + session * num_slots * BLOCK_V + place, as_keys(scores, item), mask=place < num_slots * BLOCK_V)
 
 
-@triton.jit(do_not_specialize=["num_items", "num_parts"])
+@triton.jit(do_not_specialize=["num_items", "num_parts"])  # type: ignore[untyped-decorator]
 def candidate_keys_kernel(
-    z_ptr,
-    table_ptr,
-    candidate_items_ptr,
-    candidate_bounds_ptr,
-    keys_ptr,
-    scores_ptr,
-    exclude_items_ptr,
-    exclude_bounds_ptr,
-    additive_items_ptr,
-    additive_values_ptr,
-    additive_bounds_ptr,
-    num_items,
-    num_parts,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    candidate_items_ptr: tl.tensor,
+    candidate_bounds_ptr: tl.tensor,
+    keys_ptr: tl.tensor,
+    scores_ptr: tl.tensor,
+    exclude_items_ptr: tl.tensor,
+    exclude_bounds_ptr: tl.tensor,
+    additive_items_ptr: tl.tensor,
+    additive_values_ptr: tl.tensor,
+    additive_bounds_ptr: tl.tensor,
+    num_items: tl.tensor,
+    num_parts: tl.tensor,
     D: tl.constexpr,
     STEP_D: tl.constexpr,
     ITEMS: tl.constexpr,
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
-):
+) -> None:
     """Keys int64 [M] and scores fp32 [M] of a session's candidates, which stand in rising order; a repeated one counts once."""
     session = tl.program_id(0).to(tl.int64)
     begin = tl.load(candidate_bounds_ptr + session)

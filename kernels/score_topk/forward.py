@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import triton
 
@@ -9,13 +11,14 @@ from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SPARE_BLOCKS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SORTING_WARPS, SPARE_BLOCKS
 from kernels.score_topk.pairs import sessions_of
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
 
 Result = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Ragged = TypeVar("Ragged", RaggedItems, RaggedScores)
 
 
 def launch_score_topk(
@@ -26,10 +29,16 @@ def launch_score_topk(
     candidates: RaggedItems | None,
     additive: RaggedScores | None,
 ) -> Result:
-    """Same meaning as ``score_topk_reference``, for B >= 1, V >= 1, k <= 1,000, d <= 256 and 16- or 32-bit floats.
+    """Same meaning as ``score_topk_reference``, for k <= 1,000, d <= 128 and 16- or 32-bit floats.
 
     Nothing waits for the device: every size comes from a shape. Indices outside the table have no effect.
     """
+    if len(z) == 0 or len(table) == 0:
+        return (
+            torch.full((len(z), k), -1, dtype=torch.int64, device=z.device),
+            torch.full((len(z), k), float("-inf"), dtype=torch.float32, device=z.device),
+            torch.full((len(z),), float("-inf"), dtype=torch.float32, device=z.device),
+        )
     exclude = None if exclude is None or len(exclude.indices) == 0 else exclude
     additive = None if additive is None or len(additive.indices) == 0 else additive
     z, table = z.contiguous(), table.contiguous()
@@ -38,36 +47,47 @@ def launch_score_topk(
         torch.empty(len(z), k, dtype=torch.float32, device=z.device),
         torch.empty(len(z), dtype=torch.float32, device=z.device),
     )
-    with torch.cuda.device_of(z):
+    with torch.cuda.device_of(z):  # type: ignore[no-untyped-call]
         if candidates is not None:
             _rank_candidates(z, table, k, exclude, candidates, additive, result)
             return result
-        tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], z.dtype)
+        capability = _capability(z.device)
+        factors = z if z.dtype == table.dtype else z.float()
+        tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], factors.dtype, capability)
         slab = max(tiles.block_b, launch_plan.MAXIMA_AT_A_TIME // -(-len(table) // tiles.block_v))
         for begin in range(0, len(z), slab):
             end = min(begin + slab, len(z))
-            part = tuple(tensor[begin:end] for tensor in result)
-            _rank_catalogue(z[begin:end], table, k, _slab(exclude, begin, end), _slab(additive, begin, end), part)
+            part = (result[0][begin:end], result[1][begin:end], result[2][begin:end])
+            out, added = _slab(exclude, begin, end), _slab(additive, begin, end)
+            _rank_catalogue(z[begin:end], factors[begin:end], table, k, out, added, tiles, part)
     return result
 
 
-def _slab(ragged: RaggedItems | RaggedScores | None, begin: int, end: int) -> RaggedItems | RaggedScores | None:
+def _slab(ragged: Ragged | None, begin: int, end: int) -> Ragged | None:
     """The lists of some sessions; the offsets keep pointing into the whole."""
     return None if ragged is None else ragged._replace(offsets=ragged.offsets[begin : end + 1])
 
 
+def _capability(device: torch.device) -> int:
+    """Compute capability, 90 for sm_90; what the interpreter runs is Hopper's."""
+    if device.type != "cuda":
+        return launch_plan.HOPPER
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
 def _rank_catalogue(
     z: torch.Tensor,
+    factors: torch.Tensor,
     table: torch.Tensor,
     k: int,
     exclude: RaggedItems | None,
     additive: RaggedScores | None,
+    tiles: launch_plan.CataloguePlan,
     result: Result,
 ) -> None:
-    """All four launches for a slab of sessions."""
+    """All four launches for a slab of sessions; ``factors`` are z in the dtype that is multiplied."""
     num_sessions, num_items, dimension = len(z), len(table), z.shape[1]
-    factors = z if z.dtype == table.dtype else z.float()
-    tiles = launch_plan.catalogue_plan(num_sessions, num_items, dimension, factors.dtype)
     num_tiles = triton.cdiv(num_items, tiles.block_v)
     row_blocks = triton.cdiv(num_sessions, tiles.block_b)
     tiles_per_part = triton.cdiv(num_tiles, max(1, launch_plan.PROGRAMS // row_blocks))
@@ -115,7 +135,7 @@ def _rank_catalogue(
         SLOTS=selection.slots,
         WIDTH=selection.width,
         SPAN=selection.span,
-        num_warps=selection.num_warps,
+        num_warps=SORTING_WARPS,
     )
     num_slots = min(k + SPARE_BLOCKS, selection.slots, num_tiles)
     keys = torch.empty(num_sessions, num_slots * tiles.block_v, dtype=torch.int64, device=z.device)
@@ -203,7 +223,7 @@ def _rank(
         KEEP=keep,
         CHUNK=CHUNK,
         RAGGED=bounds is not None,
-        num_warps=8 if keep == CHUNK else 4,
+        num_warps=SORTING_WARPS,
     )
 
 

@@ -9,8 +9,8 @@ import triton.language as tl
 NOTHING = tl.constexpr(-(1 << 63))
 
 
-@triton.jit
-def as_keys(scores, items):
+@triton.jit  # type: ignore[untyped-decorator]
+def as_keys(scores: tl.tensor, items: tl.tensor) -> tl.tensor:
     """int64 keys that rise with the score and, at equal scores, fall with the item; NOTHING for -inf and NaN.
 
     Args:
@@ -25,21 +25,14 @@ def as_keys(scores, items):
     return tl.where(scores > float("-inf"), keys, NOTHING)
 
 
-@triton.jit
-def items_of(keys):
+@triton.jit  # type: ignore[untyped-decorator]
+def items_of(keys: tl.tensor) -> tl.tensor:
     """int64 items of keys; meaningless for NOTHING."""
     return 4294967295 - (keys & 4294967295)
 
 
-@triton.jit
-def scores_of(keys):
+@triton.jit  # type: ignore[untyped-decorator]
+def scores_of(keys: tl.tensor) -> tl.tensor:
     """fp32 scores of keys; meaningless for NOTHING."""
     ordered = (keys >> 32).to(tl.int32)
     return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def keep_best(best, keys, KEEP: tl.constexpr):
-    """The KEEP largest of ``best`` [KEEP] (rising) and ``keys`` (any order, at least KEEP of them), rising."""
-    # The smaller half of a rising run against a falling one: what is left is the KEEP largest of both.
-    return tl.sort(tl.maximum(best, tl.topk(keys, KEEP)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 LONGEST_RANKING = 1000
-WIDEST_ROW = 256
+WIDEST_ROW = 128
 MOST_ITEMS = 1 << 31
 # More blocks are scored exactly than k: the maxima are rounded, and the k-th place must not hang on that.
 SPARE_BLOCKS = 4
@@ -20,11 +20,14 @@ MAXIMA_AT_A_TIME = 1 << 26
 # Up to here every program looks through all edits of its sessions; beyond, they are sorted by tile first.
 EDITS_LOOKED_THROUGH = 1 << 10
 TILES_LOOKED_THROUGH = 1 << 11
+HOPPER = 90
 KEEPS = (32, 128, 1024)
 BATCH = 32
 CHUNK = 1024
 EXACT_ITEMS = 256
 EXACT_STEP = 16
+# Of the programs that sort.
+SORTING_WARPS = 8
 
 
 class CataloguePlan(NamedTuple):
@@ -49,28 +52,31 @@ class SelectionPlan(NamedTuple):
     slots: int
     width: int
     span: int
-    num_warps: int
 
 
-def catalogue_plan(num_sessions: int, num_items: int, dimension: int, z_dtype: torch.dtype) -> CataloguePlan:
-    """Tiles for B sessions in the dtype that is multiplied."""
-    block_d = next(width for width in (64, 128, 256) if dimension <= width)
+def catalogue_plan(
+    num_sessions: int, num_items: int, dimension: int, z_dtype: torch.dtype, capability: int = HOPPER
+) -> CataloguePlan:
+    """Tiles for B sessions in the dtype that is multiplied, on a GPU of that compute capability (90 is sm_90)."""
+    block_d = next(width for width in (64, 128) if dimension <= width)
     if num_sessions <= FEW_SESSIONS:
         return CataloguePlan(FEW_SESSIONS, 32 if num_items <= SMALL_CATALOGUE else 64, block_d, 4, 3)
-    if z_dtype == torch.float32:
-        return CataloguePlan(64 if block_d == 64 else 32, 64, block_d, 8, 2)
-    return CataloguePlan(128 if block_d < 256 else 64, 64, block_d, 8, 3)
+    if z_dtype != torch.float32:
+        return CataloguePlan(128, 64, block_d, 8, 3)
+    if block_d == 64:
+        # Three tf32 products of 64 rows fit the registers only where the tensor cores read their operands from shared memory.
+        return CataloguePlan(64 if capability >= HOPPER else 32, 64, block_d, 4, 2)
+    return CataloguePlan(FEW_SESSIONS, 64, block_d, 4, 3)
 
 
 def selection_plan(k: int, num_blocks: int) -> SelectionPlan:
     """Slots for k blocks and the spare ones."""
     slots = next(size for size in KEEPS if k + SPARE_BLOCKS <= size)
-    if slots == KEEPS[-1]:
-        return SelectionPlan(slots, CHUNK, 0, 8)
-    for width, span in ((1024, 1), (1024, 16), (1024, 64), (4096, 64)):
-        if num_blocks <= width * span:
-            return SelectionPlan(slots, width, span, 8 if slots * max(span, 8) + width > 4096 else 4)
-    return SelectionPlan(slots, CHUNK, 0, 8)
+    if slots < KEEPS[-1]:
+        for width, span in ((1024, 1), (1024, 16), (1024, 64), (4096, 64)):
+            if num_blocks <= width * span:
+                return SelectionPlan(slots, width, span)
+    return SelectionPlan(slots, CHUNK, 0)
 
 
 def keep_for(k: int) -> int:

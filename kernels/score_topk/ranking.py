@@ -5,11 +5,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.score_topk.keys import NOTHING, items_of, keep_best, scores_of
+from kernels.score_topk.bitonic import keep_best, turned_round
+from kernels.score_topk.keys import NOTHING, items_of, scores_of
 
 
-@triton.jit
-def _absorb(maximum, total, values, weights):
+@triton.jit  # type: ignore[untyped-decorator]
+def _absorb(maximum: tl.tensor, total: tl.tensor, values: tl.tensor, weights: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """Running maximum and sum of weight * exp(value - maximum), with one more block of values."""
     raised = tl.maximum(maximum, tl.max(values, axis=0))
     shift = tl.where(raised == float("-inf"), 0.0, raised)
@@ -17,23 +18,23 @@ def _absorb(maximum, total, values, weights):
     return raised, total
 
 
-@triton.jit(do_not_specialize=["keys_of_session", "k", "num_parts"])
+@triton.jit(do_not_specialize=["keys_of_session", "k", "num_parts"])  # type: ignore[untyped-decorator]
 def ranking_kernel(
-    keys_ptr,
-    bounds_ptr,
-    scores_ptr,
-    part_maximum_ptr,
-    part_sum_ptr,
-    ids_ptr,
-    best_ptr,
-    lse_ptr,
-    keys_of_session,
-    k,
-    num_parts,
+    keys_ptr: tl.tensor,
+    bounds_ptr: tl.tensor,
+    scores_ptr: tl.tensor,
+    part_maximum_ptr: tl.tensor,
+    part_sum_ptr: tl.tensor,
+    ids_ptr: tl.tensor,
+    best_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    keys_of_session: tl.tensor,
+    k: tl.tensor,
+    num_parts: tl.tensor,
     KEEP: tl.constexpr,
     CHUNK: tl.constexpr,
     RAGGED: tl.constexpr,
-):
+) -> None:
     """ids int64 [B, k] and scores fp32 [B, k] of the k largest keys, -1 and -inf where there are fewer; lse fp32 [B].
 
     A chunk whose largest key is under the KEEP-th so far is skipped. Where RAGGED, the keys of session b are
@@ -67,9 +68,10 @@ def ranking_kernel(
             tops = tl.load(part_maximum_ptr + session * num_parts + part, mask=there, other=float("-inf"))
             sums = tl.load(part_sum_ptr + session * num_parts + part, mask=there, other=0.0)
             maximum, total = _absorb(maximum, total, tops, sums)
-    tl.store(lse_ptr + session, tl.where(total == 0.0, float("-inf"), maximum + tl.log(total)))
+    logarithm = tl.log(tl.where(total == 0.0, 1.0, total))
+    tl.store(lse_ptr + session, tl.where(total == 0.0, float("-inf"), maximum + logarithm))
 
-    best = tl.sort(best, descending=True)
+    best = turned_round(best, KEEP)
     rank = tl.arange(0, KEEP)
     ranked = best > NOTHING
     tl.store(ids_ptr + session * k + rank, tl.where(ranked, items_of(best), -1), mask=rank < k)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.score_topk.keys import NOTHING, as_keys, items_of, keep_best
+from kernels.score_topk.bitonic import keep_best, largest, turned_round
+from kernels.score_topk.keys import NOTHING, as_keys, items_of
 
 
-@triton.jit(do_not_specialize=["num_blocks"])
+@triton.jit(do_not_specialize=["num_blocks"])  # type: ignore[untyped-decorator]
 def select_blocks_kernel(
-    maxima_ptr, blocks_ptr, num_blocks, SLOTS: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr
-):
+    maxima_ptr: tl.tensor,
+    blocks_ptr: tl.tensor,
+    num_blocks: tl.tensor,
+    SLOTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SPAN: tl.constexpr,
+) -> None:
     """The SLOTS blocks with the largest maxima of one session, ties by rising block: int64 [B, SLOTS], -1 where there is none.
 
     The k best items lie in the k blocks of the largest maxima: an item outside them is beaten by the best item of each. By the
@@ -23,25 +29,24 @@ def select_blocks_kernel(
     maxima_ptr += session * num_blocks
     if SPAN == 0:
         best = tl.full([SLOTS], NOTHING, tl.int64)
-        for line in range(0, tl.cdiv(num_blocks, WIDTH)):
+        for line in range(tl.cdiv(num_blocks, WIDTH)):
             block = line * WIDTH + column
             maximum = tl.load(maxima_ptr + block, mask=block < num_blocks, other=float("-inf"))
             keys = as_keys(maximum, block)
             if tl.max(keys, axis=0) > tl.min(best, axis=0):
                 best = keep_best(best, keys, SLOTS)
+        best = turned_round(best, SLOTS)
     else:
         best = tl.full([WIDTH], NOTHING, tl.int64)
-        for line in range(0, tl.cdiv(num_blocks, WIDTH)):
+        for line in range(tl.cdiv(num_blocks, WIDTH)):
             block = line * WIDTH + column
             maximum = tl.load(maxima_ptr + block, mask=block < num_blocks, other=float("-inf"))
             best = tl.maximum(best, as_keys(maximum, block))
-        best = tl.topk(best, SLOTS)
+        best = largest(best, SLOTS)
         if SPAN > 1:
             block = (items_of(best) % WIDTH)[:, None] + WIDTH * tl.arange(0, SPAN)[None, :]
             wanted = (best > NOTHING)[:, None] & (block < num_blocks)
             maximum = tl.load(maxima_ptr + block, mask=wanted, other=float("-inf"))
-            best = tl.topk(tl.reshape(as_keys(maximum, block), [SLOTS * SPAN]), SLOTS)
-    if SPAN == 0:
-        best = tl.sort(best, descending=True)
+            best = largest(tl.reshape(as_keys(maximum, block), [SLOTS * SPAN]), SLOTS)
     slot = tl.arange(0, SLOTS)
     tl.store(blocks_ptr + session * SLOTS + slot, tl.where(best > NOTHING, items_of(best), -1))

@@ -25,7 +25,9 @@ def score_topk_op(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """``launch_score_topk`` with each ragged list as its tensors; not differentiable."""
     exclude = None if exclude_items is None or exclude_offsets is None else RaggedItems(exclude_items, exclude_offsets)
-    candidates = None if candidate_items is None or candidate_offsets is None else RaggedItems(candidate_items, candidate_offsets)
+    candidates = (
+        None if candidate_items is None or candidate_offsets is None else RaggedItems(candidate_items, candidate_offsets)
+    )
     additive = None
     if additive_items is not None and additive_values is not None and additive_offsets is not None:
         additive = RaggedScores(additive_items, additive_values, additive_offsets)
