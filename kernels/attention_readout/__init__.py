@@ -13,6 +13,9 @@ from kernels.dispatch import chosen_path
 if TYPE_CHECKING:
     from kernels.session_graph import SessionGraph
 
+# What a program of the kernel holds.
+WIDEST = 64
+
 __all__ = ["ReadoutWeights", "attention_readout"]
 
 
@@ -35,5 +38,9 @@ def attention_readout(nodes: torch.Tensor, graph: SessionGraph, weights: Readout
     """
     if nodes.shape != (graph.num_nodes, weights.dimension):
         raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
-    chosen_path("attention_readout", ("torch",), nodes)
+    unsupported = f"d = {weights.dimension} is more than {WIDEST}" if weights.dimension > WIDEST else ""
+    if chosen_path("attention_readout", ("torch", "triton"), nodes, unsupported) == "triton":
+        from kernels.attention_readout.triton_path import attention_readout_triton
+
+        return attention_readout_triton(nodes, graph, weights)
     return attention_readout_torch(nodes, graph, weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernels.compilation import Configuration
+from kernels.item_rows import distinct
 from kernels.item_rows.backward import CHUNKS_AT_ONCE, chunk_size, item_rows_chunk_kernel, item_rows_run_kernel
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -44,9 +45,22 @@ def _runs(dtype: str, d: int, block: int, numbers: str) -> Configuration:
     )
 
 
+def _additions(dtype: str) -> Configuration:
+    return Configuration(
+        name=f"item_rows add {dtype}",
+        kernel=distinct.add_to_rows_kernel,
+        types={"target_ptr": f"*{dtype}", "places_ptr": "*i64", "rows_ptr": f"*{dtype}", "num_rows": "i32"},
+        constants={"D": 64, "BLOCK_D": 64, "ROWS": distinct.ROWS},
+        num_warps=2,
+    )
+
+
 CONFIGURATIONS = [
-    make(dtype, d, block, numbers)
-    for make in (_chunks, _runs)
-    for dtype in DTYPES
-    for d, block, numbers in ((64, 64, "i32"), (64, 64, "i64"), (16, 16, "i32"), (32, 32, "i32"), (128, 64, "i32"))
+    *(_additions(dtype) for dtype in DTYPES),
+    *(
+        make(dtype, d, block, numbers)
+        for make in (_chunks, _runs)
+        for dtype in DTYPES
+        for d, block, numbers in ((64, 64, "i32"), (64, 64, "i64"), (16, 16, "i32"), (32, 32, "i32"), (128, 64, "i32"))
+    ),
 ]
