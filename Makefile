@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 RUN ?= runs/demo
 
-.PHONY: help demo test test-all lint types unit unit-all models serve contract clean
+OLDER_TRITON := .venv-triton-3.6
+
+.PHONY: help demo test test-all lint types unit unit-all triton-3.6 models serve contract clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "llmgr needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
@@ -42,6 +44,7 @@ test: $(VENV)/.dev models lint types unit  ## install everything and pass all ch
 test-all: $(VENV)/.dev models lint types  ## the same with the slow forms
 	$(BIN)/llmgr model smollm2-135m
 	$(BIN)/python -m pytest
+	$(MAKE) triton-3.6
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -54,8 +57,21 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
+# Triton 3.6 and a NumPy that its interpreter takes; torch and pytest are read from $(VENV), which saves a gigabyte.
+$(OLDER_TRITON)/.ready: $(VENV)/.dev
+	$(BIN)/python -m venv --without-pip $(OLDER_TRITON)
+	$(BIN)/python -m pip --python $(OLDER_TRITON)/bin/python install --disable-pip-version-check -q --no-deps triton==3.6.0 'numpy>=2.0,<2.4'
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(OLDER_TRITON)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch_and_pytest.pth"
+	@touch $@
+
+triton-3.6: $(OLDER_TRITON)/.ready  ## the kernels in the interpreter and the compiler of Triton 3.6
+	$(OLDER_TRITON)/bin/python -m pytest tests/kernels -m "not slow and not gpu" --ignore tests/kernels/test_benchmark.py \
+		--ignore tests/kernels/test_mutations.py
+	$(OLDER_TRITON)/bin/python -m kernels.compilation --all
+
 contract: $(VENV)/.dev  ## generate services/contract/ from proto/ again
 	$(BIN)/python -m services.contract.generate
 
 clean:  ## remove the virtual environment and every run
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(OLDER_TRITON) runs

@@ -81,6 +81,7 @@ class Case:
         flop: what any implementation must multiply and add.
         prepare: makes the tensors.
         facts: numbers of the drawn input, e.g. nodes and edges.
+        on_host: whether the host does all of it, whatever the device.
     """
 
     op: str
@@ -89,6 +90,7 @@ class Case:
     flop: float
     prepare: Callable[[], Prepared]
     facts: Mapping[str, float] = field(default_factory=dict)
+    on_host: bool = False
 
 
 @dataclass(frozen=True)

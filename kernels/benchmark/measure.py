@@ -66,9 +66,10 @@ def measure(case: Case, setting: Setting, roofs: Roofs | None, budget_seconds: f
         # Each case gets code of its own, with its sizes fixed.
         torch._dynamo.reset()
     prepared = case.prepare()
+    device = torch.device("cpu") if case.on_host else setting.device
     verdicts = {way.name: _checked(way, prepared, setting) for way in prepared.ways}
     right = [way for way in prepared.ways if not verdicts[way.name][0]]
-    timed = {} if roofs is None else _timed(right, prepared, setting, budget_seconds)
+    timed = {} if roofs is None else _timed(right, prepared, device, budget_seconds)
     ours = timed.get(OURS)
     for way in prepared.ways:
         problem, wrong, deviation = verdicts[way.name]
@@ -85,8 +86,8 @@ def measure(case: Case, setting: Setting, roofs: Roofs | None, budget_seconds: f
             floor,
             case.moved_bytes,
             case.flop,
-            launches(_call(way, prepared), setting.device, way.compiled) if counted else None,
-            peak_bytes(_call(way, prepared), setting.device) if counted else None,
+            launches(_call(way, prepared), device, way.compiled) if counted else None,
+            peak_bytes(_call(way, prepared), device) if counted else None,
             # Nothing is compared with a result of ours that is wrong.
             times.median / ours.median if times is not None and ours is not None else None,
             dict(case.facts),
@@ -121,9 +122,9 @@ def _checked(way: Way, prepared: Prepared, setting: Setting) -> tuple[str, bool,
     return "", False, found
 
 
-def _timed(ways: list[Way], prepared: Prepared, setting: Setting, budget_seconds: float) -> dict[str, Times]:
-    if setting.device.type == "cuda":
-        return {way.name: on_gpu(way, prepared, setting.device, budget_seconds) for way in ways}
+def _timed(ways: list[Way], prepared: Prepared, device: torch.device, budget_seconds: float) -> dict[str, Times]:
+    if device.type == "cuda":
+        return {way.name: on_gpu(way, prepared, device, budget_seconds) for way in ways}
     if not ways:
         return {}
     return interleaved({way.name: _call(way, prepared) for way in ways}, budget_seconds * len(ways))

@@ -37,7 +37,7 @@ def line_of(row: Row, colour: bool) -> str:
         f"  {row.way:34} {seconds * 1e3:10.3f} {row.times.p20 * 1e3:9.3f} {row.times.p80 * 1e3:9.3f} "
         f"{_or_dash(row.times.wrapper, 8, 1e3, 3)} {row.moved_bytes / seconds / 1e9:8.1f} {row.flop / seconds / 1e9:9.1f} "
         f"{row.floor_seconds / seconds:6.0%} {_or_dash(row.launches, 8)} {_or_dash(row.peak_bytes, 9, 1e-6, 2)} "
-        f"{_or_dash(row.ratio, 7, 1.0, 2)}"
+        f"{_or_dash(row.ratio, 7, 1.0, 2)}{'' if row.times.wrapper is None or row.times.in_graph else '  plain calls'}"
     )
 
 

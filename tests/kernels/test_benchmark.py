@@ -196,7 +196,7 @@ def test_a_wrong_result_makes_the_command_fail(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(gated_graph, "gated_graph_layers", lambda nodes, *_: nodes)
     assert main(["--quick", "--device", "cpu", "--check-only", "--json"]) == 1
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert [row["way"] for row in rows if row.get("wrong")] == [OURS]
+    assert {row["way"] for row in rows if row.get("wrong")} == {OURS}
 
 
 def test_what_names_the_machine_is_not_reported() -> None:
@@ -227,3 +227,18 @@ def test_the_benchmark_needs_neither_the_rest_of_the_project_nor_its_libraries()
     code = "import sys, kernels.benchmark.command_line; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"llmgr_core", "click", "rich", "matplotlib", "triton", "pydantic", "torch_geometric"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_run_on_a_gpu_replays_cuda_graphs_and_counts_launches(dtype: str, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    arguments = ["--tiny", "--device", "cuda", "--dtype", dtype, "--sessions", "even", "--no-compile", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    result = json.loads((tmp_path / "kernels-cuda.json").read_text())
+    ours = {row["op"]: row for row in result["rows"] if row["way"] == OURS}
+    assert ours["gated_layers"]["launches"] == 1
+    assert "wrapper_ms" not in ours.pop("session_graph"), "the host builds it"
+    assert [op for op, row in ours.items() if not row["in_cuda_graph"]] == []
+    assert all(row["wrapper_ms"] > 0 for row in ours.values())

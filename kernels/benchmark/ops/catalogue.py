@@ -34,7 +34,7 @@ EAGER = "eager full logits"
 def scoring_cases(setting: Setting) -> Iterator[Case]:
     """The best 20 of V items for B sessions, with the log-sum-exp."""
     for num_items, num_sessions in setting.size(
-        [(300, 3)],
+        [(300, 3), (5000, 17)],
         [(12_101, 1), (12_101, 64), (1_000_000, 1)],
         [(items, size) for items in (12_101, 29_454, 1_000_000, 10_000_000) for size in (1, 64, 1024)],
     ):

@@ -74,7 +74,7 @@ MISSING = {"torch-scatter": "torch_scatter", "PyG": "torch_geometric"}
 def layer_cases(setting: Setting) -> Iterator[Case]:
     """L layers over B sessions."""
     for num_sessions, num_layers in setting.size(
-        [(8, 2)],
+        [(8, 2), (70, 1)],
         [(1024, 1), (1024, 3)],
         [(size, layers) for size in (1024, 4096, 16_384) for layers in (1, 3)],
     ):

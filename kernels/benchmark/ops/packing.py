@@ -32,6 +32,7 @@ def packing_cases(setting: Setting) -> Iterator[Case]:
             flop=0.0,
             prepare=partial(_prepare, items, offsets),
             facts={"clicks": len(items), "nodes": graph.num_nodes, "edges": graph.num_edges},
+            on_host=True,
         )
 
 
