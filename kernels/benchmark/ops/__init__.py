@@ -13,6 +13,7 @@ from kernels.benchmark.ops.projection import into_cases, pooled_cases
 from kernels.benchmark.ops.session_vectors import attention_cases, readout_cases
 
 OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
+    "session_graph": packing_cases,
     "gated_layers": layer_cases,
     "gated_layers_backward": backward_cases,
     "project_into": into_cases,
@@ -22,5 +23,4 @@ OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
     "score_topk": scoring_cases,
     "catalogue_cross_entropy": cross_entropy_cases,
     "item_rows_backward": item_rows_cases,
-    "session_graph": packing_cases,
 }
