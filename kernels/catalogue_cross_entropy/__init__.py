@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from kernels.catalogue_cross_entropy.tile_sizes import WIDEST
+from kernels.catalogue_cross_entropy.tile_sizes import widest
 from kernels.catalogue_cross_entropy.torch_path import catalogue_cross_entropy_torch
 from kernels.dispatch import chosen_path
 
@@ -45,9 +45,13 @@ def catalogue_cross_entropy(
         raise ValueError(f"z {tuple(z.shape)}, table {tuple(table.shape)} and target {tuple(target.shape)} do not fit")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
-    if target.device.type == "cpu" and len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(table):
+    # A look at the numbers would make a GPU wait and cut a graph that is being compiled in two.
+    looked_at = target.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looked_at and len(target) and not 0 <= int(target.min()) <= int(target.max()) < len(table):
         raise ValueError(f"targets {int(target.min())}..{int(target.max())} outside the {len(table)} items")
-    unsupported = f"d={z.shape[1]} is above {WIDEST}" if z.shape[1] > WIDEST else ""
+    dtype, width = torch.promote_types(z.dtype, table.dtype), z.shape[1]
+    most = widest(dtype)
+    unsupported = "" if width <= most else f"d={width}, and it takes {dtype} up to d={most}"
     if chosen_path("catalogue_cross_entropy", ("torch", "triton"), z, unsupported) == "triton":
         from kernels.catalogue_cross_entropy.triton_path import catalogue_cross_entropy_triton
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
 
 from kernels.catalogue_cross_entropy import tile_sizes
-from kernels.catalogue_cross_entropy.backward import (
-    catalogue_session_gradient_kernel,
-    catalogue_session_merge_kernel,
-    catalogue_table_gradient_kernel,
-    lift,
-)
 from kernels.catalogue_cross_entropy.forward import (
     ROWS,
     catalogue_loss_forward_kernel,
     catalogue_softmax_forward_kernel,
     input_precision,
+    lift,
 )
-from kernels.compilation import Configuration
+from kernels.catalogue_cross_entropy.session_gradient import (
+    catalogue_session_gradient_kernel,
+    catalogue_session_merge_kernel,
+)
+from kernels.catalogue_cross_entropy.table_gradient import catalogue_table_gradient_kernel
+from kernels.compilation import TARGETS, Configuration
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TILED: dict[str, tuple[Any, dict[int, tuple[tile_sizes.Tiles, tile_sizes.Tiles]]]] = {
+TILED: dict[str, tuple[Any, tile_sizes.TilesByWidth]] = {
     "softmax_forward": (catalogue_softmax_forward_kernel, tile_sizes.FORWARD),
     "session_gradient": (catalogue_session_gradient_kernel, tile_sizes.SESSION_GRADIENT),
     "table_gradient": (catalogue_table_gradient_kernel, tile_sizes.TABLE_GRADIENT),
@@ -48,41 +49,47 @@ def _types(kernel: Any, dtype: str) -> dict[str, str]:
     return types
 
 
-def _all() -> Iterator[Configuration]:
-    for dtype, torch_dtype in DTYPES.items():
-        for width in tile_sizes.FORWARD:
-            for cosine in (False, True):
-                name = f"{dtype} d={width}{' cosine' if cosine else ''}"
-                usual = width == 64 and cosine
-                lifted = {"LIFT": lift(torch_dtype)}
-                for op, (kernel, table) in TILED.items():
-                    tiles = tile_sizes.choose(table, width, torch_dtype)
-                    yield Configuration(
-                        name=f"catalogue_cross_entropy {op} {name}",
-                        kernel=kernel,
-                        types=_types(kernel, dtype),
-                        constants={
-                            "D": width,
-                            "BLOCK_B": tiles.sessions,
-                            "BLOCK_V": tiles.items,
-                            "BLOCK_D": tiles.block,
-                            "COSINE": cosine,
-                            "INPUT_PRECISION": input_precision(torch_dtype),
-                            **(lifted if "LIFT" in kernel.arg_names else {}),
-                        },
-                        num_warps=tiles.num_warps,
-                        num_stages=tiles.num_stages,
-                        representative=usual,
-                        wgmma=dtype != "fp32",
-                    )
-                for op, kernel in BY_ROWS.items():
-                    yield Configuration(
-                        name=f"catalogue_cross_entropy {op} {name}",
-                        kernel=kernel,
-                        types=_types(kernel, dtype),
-                        constants={"D": width, "ROWS": ROWS, "BLOCK_D": width, "COSINE": cosine},
-                        representative=usual and dtype == "fp32",
-                    )
+def _kinds() -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Each dtype, the kind of tiles it takes, and where."""
+    yield from (("fp16", "half", TARGETS), ("bf16", "half", TARGETS))
+    yield from (("fp32", "single", (80,)), ("fp32", "single_hopper", (90,)))
 
 
-CONFIGURATIONS = list(_all())
+def _tiled() -> Iterator[Configuration]:
+    for (op, (kernel, table)), (dtype, kind, targets), cosine in product(TILED.items(), _kinds(), (False, True)):
+        for width, tiles in table[kind].items():
+            constants = {
+                "D": width,
+                "BLOCK_B": tiles.sessions,
+                "BLOCK_V": tiles.items,
+                "BLOCK_D": width,
+                "COSINE": cosine,
+                "LIFT": lift(DTYPES[dtype]),
+                "INPUT_PRECISION": input_precision(DTYPES[dtype]),
+            }
+            yield Configuration(
+                name=f"catalogue_cross_entropy {op} {dtype} d={width}{' cosine' if cosine else ''}",
+                kernel=kernel,
+                types=_types(kernel, dtype),
+                constants={name: value for name, value in constants.items() if name in kernel.arg_names},
+                num_warps=tiles.num_warps,
+                num_stages=tiles.num_stages,
+                representative=width == 64 and cosine,
+                wgmma=kind == "half" or (kind == "single_hopper" and width == 64),
+                targets=targets,
+            )
+
+
+def _by_rows() -> Iterator[Configuration]:
+    for (op, kernel), dtype, cosine in product(BY_ROWS.items(), DTYPES, (False, True)):
+        for width in tile_sizes.FORWARD["single" if dtype == "fp32" else "half"]:
+            yield Configuration(
+                name=f"catalogue_cross_entropy {op} {dtype} d={width}{' cosine' if cosine else ''}",
+                kernel=kernel,
+                types=_types(kernel, dtype),
+                constants={"D": width, "ROWS": ROWS, "BLOCK_D": width, "COSINE": cosine},
+                representative=width == 64 and cosine,
+            )
+
+
+CONFIGURATIONS = [*_tiled(), *_by_rows()]

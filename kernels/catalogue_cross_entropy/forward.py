@@ -12,32 +12,32 @@ from kernels.catalogue_cross_entropy.tile_sizes import FORWARD, block_width, cho
 ROWS = 16
 
 
-@triton.jit
-def load_rows(rows_ptr, row, num_rows, D: tl.constexpr, BLOCK_D: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]
+def load_rows(rows_ptr: tl.tensor, row: tl.tensor, num_rows: tl.tensor, D: tl.constexpr, BLOCK_D: tl.constexpr) -> tl.tensor:
     """[len(row), BLOCK_D] of a matrix [num_rows, D]; zero outside of it."""
     column = tl.arange(0, BLOCK_D)
     inside = (row < num_rows)[:, None] & (column < D)[None, :]
     return tl.load(rows_ptr + row.to(tl.int64)[:, None] * D + column[None, :], mask=inside, other=0.0)
 
 
-@triton.jit(do_not_specialize=["num_sessions", "num_items", "tiles_per_split"])
+@triton.jit(do_not_specialize=["num_sessions", "num_items", "tiles_per_split"])  # type: ignore[untyped-decorator]
 def catalogue_softmax_forward_kernel(
-    z_ptr,
-    table_ptr,
-    item_factor_ptr,
-    scale_ptr,
-    maximum_ptr,
-    total_ptr,
-    num_sessions,
-    num_items,
-    tiles_per_split,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    item_factor_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    maximum_ptr: tl.tensor,
+    total_ptr: tl.tensor,
+    num_sessions: tl.tensor,
+    num_items: tl.tensor,
+    tiles_per_split: tl.tensor,
     D: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_V: tl.constexpr,
     BLOCK_D: tl.constexpr,
     COSINE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
-):
+) -> None:
     """m_b = max_v y_bv and sum_v 2^(y_bv - m_b) over the items of one split, y_bv = log2(e) s f_v <z_b, t_v>.
 
     Program (i, j): session tile i, split j of the catalogue; f_v is 1/|t_v| under COSINE and 1 otherwise.
@@ -67,25 +67,25 @@ def catalogue_softmax_forward_kernel(
     tl.store(total_ptr + place, total, mask=session < num_sessions)
 
 
-@triton.jit(do_not_specialize=["num_sessions", "num_items", "splits"])
+@triton.jit(do_not_specialize=["num_sessions", "num_items", "splits"])  # type: ignore[untyped-decorator]
 def catalogue_loss_forward_kernel(
-    z_ptr,
-    table_ptr,
-    item_factor_ptr,
-    scale_ptr,
-    target_ptr,
-    maximum_ptr,
-    total_ptr,
-    lse_ptr,
-    loss_ptr,
-    num_sessions,
-    num_items,
-    splits,
+    z_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    item_factor_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    target_ptr: tl.tensor,
+    maximum_ptr: tl.tensor,
+    total_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    loss_ptr: tl.tensor,
+    num_sessions: tl.tensor,
+    num_items: tl.tensor,
+    splits: tl.tensor,
     D: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
     COSINE: tl.constexpr,
-):
+) -> None:
     """Splits merged in their order: log2 sum_v 2^y_bv, and with the target's logit the loss of each session."""
     wide = maximum_ptr.dtype.element_ty
     session = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -128,6 +128,11 @@ def input_precision(dtype: torch.dtype) -> str:
     return "tf32x3" if dtype == torch.float32 else "tf32"
 
 
+def lift(dtype: torch.dtype) -> int:
+    """Power of two by which probabilities are raised before they become factors of a product."""
+    return 15 if dtype == torch.float16 else 0
+
+
 def catalogue_forward(
     z: torch.Tensor, table: torch.Tensor, target: torch.Tensor, scale: torch.Tensor, cosine: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -149,13 +154,13 @@ def catalogue_forward(
     item_factor = inverse_norms(table) if cosine else scale.new_empty(0, dtype=wide)
     if cosine:
         z = directions(z, inverse_norms(z))
-    tiles = choose(FORWARD, dimension, z.dtype)
+    tiles = choose(FORWARD, z)
     splits, per_split = split_catalogue(num_sessions, len(table), tiles)
     maximum = torch.empty((splits, num_sessions), dtype=wide, device=z.device)
     total = torch.empty_like(maximum)
     lse = torch.empty(num_sessions, dtype=wide, device=z.device)
     losses = torch.empty_like(lse)
-    with torch.cuda.device_of(z):
+    with torch.cuda.device_of(z):  # type: ignore[no-untyped-call]
         catalogue_softmax_forward_kernel[(triton.cdiv(num_sessions, tiles.sessions), splits)](
             z,
             table,
@@ -169,7 +174,7 @@ def catalogue_forward(
             D=dimension,
             BLOCK_B=tiles.sessions,
             BLOCK_V=tiles.items,
-            BLOCK_D=tiles.block,
+            BLOCK_D=block_width(dimension),
             COSINE=cosine,
             INPUT_PRECISION=input_precision(z.dtype),
             num_warps=tiles.num_warps,

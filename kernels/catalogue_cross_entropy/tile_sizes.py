@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-# Widest vectors whose accumulators stay in registers.
-WIDEST = 256
 NARROWEST_BLOCK = 64
 # Programs that fill a large GPU about twice; a split of the catalogue exists only to reach this number.
 PROGRAMS = 256
+HOPPER = 9
 
 
 class Tiles(NamedTuple):
@@ -18,33 +17,42 @@ class Tiles(NamedTuple):
 
     Attributes:
         sessions, items: sides of a tile of logits.
-        block: width of a vector as the kernel sees it, a power of two of at least d.
         num_warps, num_stages: of the launch.
     """
 
     sessions: int
     items: int
-    block: int
     num_warps: int
     num_stages: int
 
 
-# By width of the block, then (16-bit, 32-bit inputs).
-FORWARD = {
-    64: (Tiles(128, 128, 64, 8, 3), Tiles(64, 64, 64, 4, 2)),
-    128: (Tiles(128, 128, 128, 8, 2), Tiles(64, 64, 128, 8, 2)),
-    256: (Tiles(64, 64, 256, 4, 2), Tiles(32, 32, 256, 4, 2)),
+TilesByWidth = dict[str, dict[int, Tiles]]
+"""By kind of number, then by width of the block, the largest tiles that were found to spill no registers.
+
+half: fp16 and bf16. single: fp32, whose products in three parts need twice the registers; at d = 256 no tile goes without
+spills. single_hopper: fp32 from compute capability 9 on, where factors of products may stay in shared memory.
+"""
+
+FORWARD: TilesByWidth = {
+    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(128, 128, 8, 2), 256: Tiles(64, 64, 4, 2)},
+    "single": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 64, 8, 2)},
+    "single_hopper": {64: Tiles(64, 64, 4, 2), 128: Tiles(64, 64, 8, 2)},
 }
-SESSION_GRADIENT = {
-    64: (Tiles(128, 64, 64, 8, 3), Tiles(64, 64, 64, 8, 2)),
-    128: (Tiles(64, 64, 128, 4, 2), Tiles(64, 32, 128, 8, 2)),
-    256: (Tiles(64, 64, 256, 8, 2), Tiles(32, 32, 256, 8, 2)),
+SESSION_GRADIENT: TilesByWidth = {
+    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(64, 64, 4, 2), 256: Tiles(64, 64, 8, 2)},
+    "single": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 32, 8, 2)},
+    "single_hopper": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 32, 8, 2)},
 }
-TABLE_GRADIENT = {
-    64: (Tiles(64, 128, 64, 8, 3), Tiles(64, 64, 64, 8, 2)),
-    128: (Tiles(64, 64, 128, 4, 2), Tiles(32, 64, 128, 8, 2)),
-    256: (Tiles(64, 64, 256, 8, 2), Tiles(32, 32, 256, 8, 2)),
+TABLE_GRADIENT: TilesByWidth = {
+    "half": {64: Tiles(64, 128, 8, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(32, 64, 8, 2)},
+    "single": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 32, 8, 2)},
+    "single_hopper": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 32, 8, 2)},
 }
+
+
+def widest(dtype: torch.dtype) -> int:
+    """Largest d that the kernels take."""
+    return max(FORWARD["half" if dtype.itemsize == 2 else "single"])
 
 
 def block_width(dimension: int) -> int:
@@ -52,9 +60,12 @@ def block_width(dimension: int) -> int:
     return max(NARROWEST_BLOCK, 1 << (dimension - 1).bit_length())
 
 
-def choose(table: dict[int, tuple[Tiles, Tiles]], dimension: int, dtype: torch.dtype) -> Tiles:
-    """The tiles of a kernel for this width and dtype; neither B nor V decides."""
-    return table[block_width(dimension)][int(dtype.itemsize > 2)]
+def choose(table: TilesByWidth, rows: torch.Tensor) -> Tiles:
+    """The tiles of a kernel for such rows [., d]; neither B nor V decides, so nothing is compiled anew when they change."""
+    kind = "half" if rows.dtype.itemsize == 2 else "single"
+    if kind == "single" and rows.is_cuda and torch.cuda.get_device_capability(rows.device)[0] >= HOPPER:
+        kind = "single_hopper"
+    return table[kind][block_width(rows.shape[1])]
 
 
 def split_catalogue(num_sessions: int, num_items: int, tiles: Tiles) -> tuple[int, int]:

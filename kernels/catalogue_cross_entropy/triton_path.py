@@ -100,9 +100,9 @@ def catalogue_cross_entropy_triton(
     dtype = torch.promote_types(z.dtype, table.dtype)
     wide = torch.promote_types(dtype, torch.float32)
     # A number goes into a kernel's launch without a copy from the host, which a captured graph could not repeat.
-    factor = scale if isinstance(scale, torch.Tensor) else torch.full((), scale, dtype=wide, device=z.device)
+    factor = scale.to(z.device) if isinstance(scale, torch.Tensor) else torch.full((), scale, dtype=wide, device=z.device)
     if len(z) == 0:
-        losses = (z.to(wide) * factor).sum(dim=1)
+        losses = torch.linalg.vecdot(z.to(wide) * factor, table.to(wide).index_select(0, target))
     else:
         losses, _, _ = _forward(z.to(dtype).contiguous(), table.to(dtype).contiguous(), target.contiguous(), factor, cosine)
     if reduction == "none":
