@@ -14,10 +14,12 @@ from llmgr_core.evaluation import evaluate, summarise
 from llmgr_core.progress import Reporter
 from llmgr_core.ranker import RankerRuntime
 from llmgr_core.sessions import Examples, Sessions
+from llmgr_core.settings import Settings
 from llmgr_core.settings.distil import DistilSettings
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
+from trainer.commands.distil import shaping_settings
 from trainer.distil import Distillation, RankerScorer, Tutoring
 from trainer.distil.finishing import finish_ranker, served_transitions
 from trainer.distil.recipe import StudentScorer
@@ -228,3 +230,10 @@ def test_a_ranker_with_text_serves_transitions_shared_between_text_neighbours(
     for same in (served(without), served(with_text, text_neighbours=0)):
         np.testing.assert_array_equal(same.neighbours, plain.neighbours)
         np.testing.assert_array_equal(same.weights, plain.weights)
+
+
+def test_a_ranker_without_text_does_not_depend_on_how_text_shares_transitions() -> None:
+    plain = Settings()
+    other = plain.model_copy(update={"transitions": TransitionSettings(text_targets=1.0)})
+    assert shaping_settings(plain, "id-only") == shaping_settings(other, "id-only")
+    assert shaping_settings(plain, "fused") != shaping_settings(other, "fused")

@@ -12,6 +12,7 @@ from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.settings import Settings
+from llmgr_core.settings.transitions import TransitionSettings
 
 if TYPE_CHECKING:
     from llmgr_core.ranker.stored import Variant
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 VARIANTS = ("fused", "id-only", "frozen-text")
 # Settings that change how a run goes on, not what it arrives at.
 INCIDENTAL = {"checkpoint_minutes", "device"}
+TEXT_TRANSITIONS = {name for name in TransitionSettings.model_fields if name.startswith("text_")}
 
 
 @step_command("distil")
@@ -117,7 +119,7 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
         "seed": settings.seed,
         "variant": variant,
         "distil": settings.distil.model_dump(exclude=INCIDENTAL),
-        "transitions": settings.transitions.model_dump(),
+        "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
         **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
     }
 
