@@ -49,7 +49,7 @@ def scoring_cases(setting: Setting) -> Iterator[Case]:
 
 def cross_entropy_cases(setting: Setting) -> Iterator[Case]:
     """Cosine logits, temperature 1/16; the loss and the gradients of session vectors and table."""
-    for num_items, num_sessions in setting.size([(300, 5)], [(12_101, 512), (200_000, 64)], [(12_101, 512), (1_000_000, 512)]):
+    for num_items, num_sessions in setting.size([(300, 5)], [(12_101, 512), (200_000, 32)], [(12_101, 512), (1_000_000, 512)]):
         item = setting.item_bytes
         yield Case(
             op="catalogue_cross_entropy",
