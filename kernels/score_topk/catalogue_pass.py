@@ -71,7 +71,7 @@ def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edi
     for number, begin in enumerate(starts):
         items = table[begin : begin + width]
         buffer[:, len(items) :] = float("-inf")
-        _score(z, items, buffer[:, : len(items)])
+        torch.mm(z, items.to(z.dtype).T, out=buffer[:, : len(items)])
         for edit in chunks:
             _apply(edit[number], begin, buffer)
         blocks = buffer.view(num_sessions, -1, block)
@@ -103,14 +103,6 @@ def _floor(bounds: torch.Tensor) -> torch.Tensor:
     floor = bounds[:, -1:] - slack * bounds[:, :1].abs()
     lowest = torch.finfo(bounds.dtype).min
     return floor.nan_to_num_(nan=lowest, neginf=lowest)
-
-
-def _score(z: torch.Tensor, items: torch.Tensor, out: torch.Tensor) -> None:
-    if len(z) == 1 and z.device.type == "cpu" and items.dtype == z.dtype:
-        # One session is a plain read of the table; NumPy's product comes closer to the memory's speed than torch's.
-        items.numpy().dot(z[0].numpy(), out=out[0].numpy())
-    else:
-        torch.mm(z, items.to(z.dtype).T, out=out)
 
 
 def _by_chunk(edit: Edits, starts: range, num_items: int) -> list[Edits]:

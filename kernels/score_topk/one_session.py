@@ -1,12 +1,42 @@
-"""One session against a catalogue whose scores fit a core's cache: the path of a ranking request on a CPU."""
+"""One session against a catalogue on a CPU: a request's scoring, at nearly the speed of a read of the table."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from kernels.score_topk.catalogue_pass import SLACK_EPSILONS
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
+
+# Scores that stay in a core's cache between their passes.
+CHUNK_ITEMS = 1 << 17
+# From here on a second thread is worth its start.
+ITEMS_PER_THREAD = 1 << 18
+LONGEST_BLOCK = 64
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+
+
+class _Part(NamedTuple):
+    """Outcome for a run of items.
+
+    Attributes:
+        items: int64 [M], rising: all that can be among the k best, and a few more.
+        values: float [M], their scores in the table's dtype.
+        bounds: float [at most k], the largest block maxima.
+        maximum, total: log-sum-exp of the run is ``maximum + log(total)``.
+    """
+
+    items: Indices
+    values: Floats
+    bounds: Floats
+    maximum: float
+    total: float
 
 
 def score_one_session(
@@ -14,7 +44,8 @@ def score_one_session(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Same meaning as ``score_topk_reference`` for B = 1.
 
-    NumPy, because at 12,000 items half of the time would otherwise be the cost of calling some fifty torch operations.
+    NumPy, because a call of it costs a fraction of a call of torch, and its row-by-row product reads the table in one stream where
+    a matrix product reads several rows at once and the memory comes late.
 
     Args:
         z: float [1, d] on the CPU.
@@ -23,41 +54,124 @@ def score_one_session(
         exclude: items to leave out.
         additive: sparse scores to add.
     """
-    query, rows = z[0].numpy(), table.numpy()
-    scores = rows.dot(query)
-    extra = None
-    if additive is not None and len(additive.indices):
-        extra = np.bincount(additive.indices.numpy(), weights=additive.values.numpy(), minlength=len(rows))
-        scores += extra.astype(scores.dtype)
-    if exclude is not None:
-        scores[exclude.indices.numpy()] = -np.inf
-    lse = _log_sum_exp(scores)
+    query, rows = z[0].numpy(), np.ascontiguousarray(table.numpy())
+    extra_items, extra = _summed(additive)
+    excluded = None if exclude is None else np.sort(exclude.indices.numpy())
+    threads = max(1, min(torch.get_num_threads(), len(rows) // ITEMS_PER_THREAD))
+    edges = np.linspace(0, len(rows), threads + 1).astype(np.int64).tolist()
 
-    if k < len(scores):
-        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-        slack = SLACK_EPSILONS * np.finfo(scores.dtype).eps * np.abs(scores.max())
-        kept = np.flatnonzero((scores >= kth - slack) & (scores > -np.inf)) if np.isfinite(kth) else _eligible(scores)
+    def run(thread: int) -> _Part:
+        return _pass(rows, query, edges[thread], edges[thread + 1], k, extra_items, extra, excluded)
+
+    if threads == 1:
+        parts = [run(0)]
     else:
-        kept = _eligible(scores)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(run, range(threads)))
+    items = _joined(parts, k)
     # Scored again in float64 and rounded once, so that equal rows have equal scores wherever they stand.
-    exact = (rows[kept].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
-    if extra is not None:
-        exact += extra[kept]
-    best = exact.astype(scores.dtype)
+    exact = (rows[items].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+    if len(extra_items):
+        place = np.minimum(np.searchsorted(extra_items, items), len(extra_items) - 1)
+        exact += np.where(extra_items[place] == items, extra[place], 0.0)
+    best = exact.astype(rows.dtype)
     order = np.argsort(-best, kind="stable")[:k]
     ids = torch.full((1, k), -1, dtype=torch.int64)
     values = torch.full((1, k), float("-inf"), dtype=z.dtype)
-    ids[0, : len(order)] = torch.from_numpy(kept[order])
+    ids[0, : len(order)] = torch.from_numpy(items[order])
     values[0, : len(order)] = torch.from_numpy(best[order])
-    return ids, values, torch.tensor([lse], dtype=z.dtype)
+    return ids, values, torch.tensor([_log_sum_exp(parts)], dtype=z.dtype)
 
 
-def _eligible(scores: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(scores > -np.inf)
+def _pass(
+    rows: Floats,
+    query: Floats,
+    first: int,
+    end: int,
+    k: int,
+    extra_items: Indices,
+    extra: npt.NDArray[np.float64],
+    excluded: Indices | None,
+) -> _Part:
+    """Stream rows first:end. A block is a column of a chunk of scores, so that its maximum is found along whole rows."""
+    width = min(CHUNK_ITEMS, end - first)
+    block = next(size for size in (LONGEST_BLOCK, 16, 4, 1) if size == 1 or width >= 4 * k * size)
+    width = -(-width // block) * block
+    scores, weights = np.empty(width, dtype=rows.dtype), np.empty(width, dtype=rows.dtype)
+    columns = scores.reshape(block, -1)
+    bounds = np.empty(0, dtype=rows.dtype)
+    floor = _floor(bounds, k)
+    maximum, total = -np.inf, 0.0
+    kept: list[tuple[Indices, Floats]] = []
+    for begin in range(first, end, width):
+        stop = min(begin + width, end)
+        known = scores[: stop - begin]
+        if len(rows) <= CHUNK_ITEMS:
+            rows.dot(query, out=known)
+        else:
+            # Row by row: as fast from memory as a matrix product, and without the threads of one, which wait by spinning.
+            np.vecdot(rows[begin:stop], query, out=known)
+        if stop - begin < width:
+            scores[stop - begin :] = -np.inf
+        if len(extra_items):
+            chosen = slice(*np.searchsorted(extra_items, (begin, stop)))
+            known[extra_items[chosen] - begin] += extra[chosen].astype(rows.dtype)
+        if excluded is not None:
+            chosen = slice(*np.searchsorted(excluded, (begin, stop)))
+            known[excluded[chosen] - begin] = -np.inf
+        tops = columns.max(axis=0)
+        column = np.flatnonzero(tops >= floor)
+        if len(column):
+            bounds = _largest(np.concatenate([bounds, tops[column]]), k)
+            floor = _floor(bounds, k)
+            column = column[tops[column] >= floor]
+            looked_into = columns[:, column]
+            line, which = np.nonzero(looked_into >= floor)
+            kept.append((line * columns.shape[1] + column[which] + begin, looked_into[line, which]))
+
+        raised = max(float(tops.max()), maximum)
+        if raised != -np.inf:
+            np.subtract(scores, rows.dtype.type(raised), out=weights)
+            np.exp(weights, out=weights)
+            total = total * np.exp(maximum - raised) + float(weights.sum())
+            maximum = raised
+    if not kept:
+        return _Part(np.empty(0, dtype=np.int64), bounds, bounds, maximum, total)
+    items, values = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return _Part(items, values, bounds, maximum, total)
 
 
-def _log_sum_exp(scores: np.ndarray) -> float:
-    maximum = scores.max()
+def _joined(parts: list[_Part], k: int) -> Indices:
+    """Items of all parts that reach the k-th largest block maximum of all, rising."""
+    floor = _floor(_largest(np.concatenate([part.bounds for part in parts]), k), k)
+    items = np.concatenate([part.items for part in parts])
+    return np.sort(items[np.concatenate([part.values for part in parts]) >= floor])
+
+
+def _largest(values: Floats, k: int) -> Floats:
+    return values if len(values) <= k else np.partition(values, len(values) - k)[len(values) - k :]
+
+
+def _floor(bounds: Floats, k: int) -> float:
+    """The score from which on an item may be among the best; never -inf, since what is taken out stays out."""
+    lowest = float(np.finfo(bounds.dtype).min)
+    if len(bounds) < k:
+        return lowest
+    floor = float(bounds.min()) - SLACK_EPSILONS * float(np.finfo(bounds.dtype).eps) * abs(float(bounds.max()))
+    return floor if floor > lowest else lowest
+
+
+def _summed(additive: RaggedScores | None) -> tuple[Indices, npt.NDArray[np.float64]]:
+    """Distinct items, rising, and the sum of each one's values."""
+    if additive is None or len(additive.indices) == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0)
+    items, group = np.unique_inverse(additive.indices.numpy())
+    return items, np.bincount(group, weights=additive.values.numpy(), minlength=len(items))
+
+
+def _log_sum_exp(parts: list[_Part]) -> float:
+    maximum = max(part.maximum for part in parts)
     if maximum == -np.inf:
         return -np.inf
-    return float(maximum + np.log(np.exp(scores - maximum).sum()))
+    total = sum(part.total * np.exp(part.maximum - maximum) for part in parts)
+    return float(maximum + np.log(total))

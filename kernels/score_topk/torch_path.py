@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels.score_topk.catalogue_pass import CHUNK_ITEMS, SLAB_SESSIONS, Edits, catalogue_pass
+from kernels.score_topk.catalogue_pass import SLAB_SESSIONS, Edits, catalogue_pass
 from kernels.score_topk.exact_order import best_of_each, exact_scores
 from kernels.score_topk.one_session import score_one_session
 from kernels.score_topk.pairs import SparseScores, contained, pair_keys, sessions_of
@@ -28,7 +28,7 @@ def score_topk_torch(
         nothing = torch.full((len(z), k), float("-inf"), dtype=dtype, device=z.device)
         return ids, nothing, nothing[:, 0].clone()
     on_cpu = z.device.type == "cpu" and table.dtype == z.dtype == dtype
-    if len(z) == 1 and on_cpu and len(table) <= CHUNK_ITEMS:
+    if len(z) == 1 and on_cpu:
         return score_one_session(z, table, k, exclude, additive)
     sessions, items, lse = [], [], []
     for begin in range(0, len(z), SLAB_SESSIONS):

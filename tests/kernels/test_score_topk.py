@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from session_cases import repeatable
 
 from kernels import RaggedItems, RaggedScores, score_topk
-from kernels.score_topk import catalogue_pass, torch_path
+from kernels.score_topk import catalogue_pass, one_session, torch_path
 from kernels.score_topk.reference import score_topk_reference
 
 NUMBERS = st.integers(0, 2**31 - 1)
@@ -53,7 +53,9 @@ def test_cutting_the_catalogue_and_the_sessions_changes_nothing(problem):
         patch.setattr(catalogue_pass, "SMALLEST_CHUNK", 7)
         patch.setattr(catalogue_pass, "CHUNK_ITEMS", 7)
         patch.setattr(torch_path, "SLAB_SESSIONS", 2)
-        patch.setattr(torch_path, "CHUNK_ITEMS", 7)
+        patch.setattr(one_session, "CHUNK_ITEMS", 7)
+        patch.setattr(one_session, "ITEMS_PER_THREAD", 20)
+        patch.setattr(torch, "get_num_threads", lambda: 3)
         assert_same(score_topk(*problem), score_topk_reference(*problem))
 
 
