@@ -8,6 +8,10 @@ from kernels.dispatch import chosen_path
 from kernels.session_attention.torch_path import session_attention_torch
 from kernels.session_attention.weights import SessionAttentionWeights
 
+# What a program of the kernels holds.
+WIDEST = 64
+MOST_HEADS = 16
+
 __all__ = ["SessionAttentionWeights", "session_attention"]
 
 
@@ -44,5 +48,12 @@ def session_attention(
         raise ValueError(f"rows are {tuple(rows.shape)}, weights need [T, {d}]")
     if num_heads < 1 or d % num_heads:
         raise ValueError(f"{num_heads} heads do not divide d = {d}")
-    chosen_path("session_attention", ("torch",), rows)
+    widest = d if last_only else d // num_heads
+    unsupported = f"{widest} columns are more than {WIDEST}" if widest > WIDEST else ""
+    if last_only and num_heads > MOST_HEADS:
+        unsupported = f"{num_heads} heads are more than {MOST_HEADS}"
+    if chosen_path("session_attention", ("torch", "triton"), rows, unsupported) == "triton":
+        from kernels.session_attention.triton_path import session_attention_triton
+
+        return session_attention_triton(rows, offsets, weights, num_heads, causal, last_only)
     return session_attention_torch(rows, offsets, weights, num_heads, causal, last_only)

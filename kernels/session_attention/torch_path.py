@@ -25,7 +25,7 @@ def session_attention_torch(
         if len(rows) == 0:
             return rows
         projected = functional.linear(rows, weights.query_key_value, weights.query_key_value_bias)
-        return _after_attention(_attend(projected, offsets, num_heads, causal), rows, weights)
+        return after_attention(_attend(projected, offsets, num_heads, causal), rows, weights)
     lengths = offsets.diff()
     filled = torch.nonzero(lengths > 0).squeeze(1)
     result = rows.new_zeros(len(lengths), weights.dimension)
@@ -34,11 +34,12 @@ def session_attention_torch(
     last = rows.index_select(0, offsets[1:][filled] - 1)
     attended = _attend_last(last, rows, torch.cat([offsets[:1], offsets[1:][filled]]), weights, num_heads)
     # The last row sees all rows of its session, causal or not.
-    read_out = _after_attention(attended, last, weights)
+    read_out = after_attention(attended, last, weights)
     return read_out if len(filled) == len(lengths) else result.index_put((filled,), read_out)
 
 
-def _after_attention(attended: torch.Tensor, rows: torch.Tensor, weights: SessionAttentionWeights) -> torch.Tensor:
+def after_attention(attended: torch.Tensor, rows: torch.Tensor, weights: SessionAttentionWeights) -> torch.Tensor:
+    """The block behind its attention: output map, residual and norm, feed-forward part, residual and norm."""
     d = weights.dimension
     hidden = functional.linear(attended, weights.output, weights.output_bias) + rows
     hidden = functional.layer_norm(hidden, (d,), weights.attention_norm[0], weights.attention_norm[1], NORM_EPSILON)

@@ -2,7 +2,6 @@
 
 FORWARD = "kernels/attention_readout/forward.py"
 BACKWARD = "kernels/attention_readout/backward.py"
-ADDITION = "kernels/item_rows/distinct.py"
 TESTS = "tests/kernels/test_attention_readout_triton.py"
 
 MUTATIONS = [
@@ -37,5 +36,4 @@ MUTATIONS = [
         "sums = tl.trans((member & (start == 0)).to(dtype))",
         f"{TESTS}::test_a_session_does_not_depend_on_its_place_in_the_batch",
     ),
-    (ADDITION, "before + added", "added", f"{TESTS}::test_gradients_by_finite_differences"),
 ]

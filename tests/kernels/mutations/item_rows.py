@@ -28,4 +28,10 @@ MUTATIONS = [
         "total = tl.sum(",
         f"{TESTS}::test_runs_that_cross_chunks_are_summed_whole",
     ),
+    (
+        "kernels/item_rows/distinct.py",
+        "before + added",
+        "added",
+        "tests/kernels/test_attention_readout_triton.py::test_gradients_by_finite_differences",
+    ),
 ]
