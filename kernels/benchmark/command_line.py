@@ -46,6 +46,7 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds: within two minutes")
     scale.add_argument("--tiny", action="store_true", help="the tests' sizes, e.g. for a run under compute-sanitizer")
+    parser.add_argument("--seconds", type=float, help="begin no case after so many (default: 90 of a quick run, else no limit)")
     parser.add_argument("--op", action="append", choices=list(OPS), help="only this op; may be given several times")
     parser.add_argument("--threads", type=int, help="of the CPU (default: as many as torch takes)")
     parser.add_argument("--out", type=Path, default=Path("runs/kernels"), help="directory of JSON and plots (%(default)s)")
@@ -110,6 +111,7 @@ def _free_memory() -> float:
 def _run(chosen: argparse.Namespace, setting: Setting, command: str) -> int:
     started = time.monotonic()
     colour = sys.stdout.isatty()
+    seconds = chosen.seconds or (QUICK_SECONDS if chosen.quick else float("inf"))
 
     def say(line: str) -> None:
         if not chosen.json:
@@ -125,8 +127,8 @@ def _run(chosen: argparse.Namespace, setting: Setting, command: str) -> int:
     # The first size of every op, then the second: a run that is cut short has seen each op.
     by_size = zip_longest(*[OPS[op](setting) for op in chosen.op or list(OPS)])
     for case in (case for cases in by_size for case in cases if case is not None):
-        if chosen.quick and time.monotonic() - started > QUICK_SECONDS:
-            of_case = [Row(case.op, case.shape, OURS, problem="left out: the time of a quick run is over")]
+        if time.monotonic() - started > seconds:
+            of_case = [Row(case.op, case.shape, OURS, problem="left out: the time is over")]
         else:
             of_case = list(measure(case, setting, roofs, FULL_BUDGET if setting.scale == "full" else QUICK_BUDGET))
         rows += of_case

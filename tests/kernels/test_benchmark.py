@@ -242,3 +242,9 @@ def test_a_run_on_a_gpu_replays_cuda_graphs_and_counts_launches(dtype: str, tmp_
     assert "wrapper_ms" not in ours.pop("session_graph"), "the host builds it"
     assert [op for op, row in ours.items() if not row["in_cuda_graph"]] == []
     assert all(row["wrapper_ms"] > 0 for row in ours.values())
+
+
+@pytest.mark.usefixtures("small_op")
+def test_no_case_begins_after_the_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--quick", "--device", "cpu", "--check-only", "--seconds", "1e-9", "--json"]) == 0
+    assert {row["problem"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"left out: the time is over"}
