@@ -19,13 +19,15 @@ def score_topk(
     exclude: RaggedItems | None = None,
     candidates: RaggedItems | None = None,
     additive: RaggedScores | None = None,
+    rankable: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The k best items of each session and the log-sum-exp over all items it may get.
 
         score_bv = <z_b, t_v> + sum of b's additive values of v
 
-    An item is eligible if it is among the session's candidates (all items where ``candidates`` is None; none where its list is
-    empty) and not excluded: exclusion goes before candidacy. softmax probability of a returned item: ``exp(score - lse)``.
+    An item is eligible if it is rankable at all, among the session's candidates (all items where ``candidates`` is None; none
+    where its list is empty) and not excluded: exclusion goes before candidacy. softmax probability of a returned item:
+    ``exp(score - lse)``.
     Equal scores stand by rising item index, and equal rows of the table get equal scores. Not differentiable.
 
     Args:
@@ -35,6 +37,8 @@ def score_topk(
         exclude: items a session must not get.
         candidates: the only items a session may get; repeats count once.
         additive: sparse scores added to the product; several of one item add up.
+        rankable: bool [V], items that any session may get; None for all. False for deleted rows and for spare ones of a table
+            that grows.
 
     Returns:
         (ids int64 [B, k], scores [B, k], lse [B]), float32, or float64 if z or the table is; where fewer than k items are
@@ -46,6 +50,8 @@ def score_topk(
     """
     if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1]:
         raise ValueError(f"z {tuple(z.shape)} and table {tuple(table.shape)} do not fit")
+    if rankable is not None and (rankable.shape != table.shape[:1] or rankable.dtype != torch.bool):
+        raise ValueError(f"rankable {tuple(rankable.shape)} of {rankable.dtype} is no bool [{len(table)}]")
     if k < 1:
         raise ValueError(f"k={k} is less than 1")
     for name, ragged in (("exclude", exclude), ("candidates", candidates), ("additive", additive)):
@@ -64,8 +70,8 @@ def score_topk(
         if path == "triton":
             from kernels.score_topk.triton_path import score_topk_triton
 
-            return score_topk_triton(z, table, k, exclude, candidates, additive)
-        return score_topk_torch(z, table, k, exclude, candidates, additive)
+            return score_topk_triton(z, table, k, exclude, candidates, additive, rankable)
+        return score_topk_torch(z, table, k, exclude, candidates, additive, rankable)
 
 
 def _unsupported(z: torch.Tensor, table: torch.Tensor, k: int) -> str:

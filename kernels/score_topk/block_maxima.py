@@ -74,6 +74,7 @@ def block_maxima_kernel(
     additive_values_ptr: tl.tensor,
     additive_sessions_ptr: tl.tensor,
     additive_bounds_ptr: tl.tensor,
+    rankable_ptr: tl.tensor,
     num_sessions: tl.tensor,
     num_items: tl.tensor,
     tiles_per_part: tl.tensor,
@@ -85,6 +86,7 @@ def block_maxima_kernel(
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
+    HAS_RANKABLE: tl.constexpr,
     SORTED: tl.constexpr,
 ) -> None:
     """One program: BLOCK_B sessions against a run of tiles of BLOCK_V items.
@@ -179,6 +181,8 @@ def block_maxima_kernel(
                         True,
                     )
             scores = tl.where(changes <= EXCLUDED_FROM, float("-inf"), scores + changes)
+        if HAS_RANKABLE:
+            known &= tl.load(rankable_ptr + item, mask=known, other=0) != 0
         scores = tl.where(known[None, :], scores, float("-inf"))
         tops = tl.max(scores, axis=1)
         tl.store(maxima_ptr + session * num_tiles + tile, tops, mask=real)

@@ -44,7 +44,9 @@ class CataloguePass(NamedTuple):
     lse: torch.Tensor
 
 
-def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edits]) -> CataloguePass:
+def catalogue_pass(
+    z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edits], rankable: torch.Tensor | None = None
+) -> CataloguePass:
     """Stream the table past a slab of sessions.
 
     A chunk of scores is cut into blocks. The k-th largest block maximum so far is a lower bound of the k-th score, and only
@@ -55,6 +57,7 @@ def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edi
         table: float [V, d], V >= 1; converted chunk by chunk.
         k: at least 1.
         edits: applied to the scores in this order.
+        rankable: bool [V], items that may be ranked; None for all.
     """
     num_sessions, num_items = len(z), len(table)
     width = min(num_items, max(SMALLEST_CHUNK, min(CHUNK_ITEMS, CHUNK_SCORES // num_sessions)))
@@ -74,6 +77,8 @@ def catalogue_pass(z: torch.Tensor, table: torch.Tensor, k: int, edits: list[Edi
         torch.mm(z, items.to(z.dtype).T, out=buffer[:, : len(items)])
         for edit in chunks:
             _apply(edit[number], begin, buffer)
+        if rankable is not None:
+            buffer[:, : len(items)].masked_fill_(~rankable[begin : begin + width], float("-inf"))
         blocks = buffer.view(num_sessions, -1, block)
         tops = blocks.amax(dim=2) if block > 1 else buffer
         bounds = torch.topk(torch.cat([bounds, tops], dim=1), k).values

@@ -29,6 +29,7 @@ LISTS = {
     "additive_items_ptr": "*i64",
     "additive_values_ptr": "*fp32",
     "additive_bounds_ptr": "*i64",
+    "rankable_ptr": "*i1",
 }
 SESSIONS = {"exclude_sessions_ptr": "*i64", "additive_sessions_ptr": "*i64"}
 
@@ -59,6 +60,7 @@ def _block_maxima() -> Iterator[Configuration]:
                 "BATCH": BATCH,
                 "HAS_EXCLUDE": bool(edited),
                 "HAS_ADDITIVE": bool(edited),
+                "HAS_RANKABLE": bool(edited),
                 "SORTED": edited == " by tile",
             },
             num_warps=plan.num_warps,
@@ -95,6 +97,7 @@ def _exact_keys() -> Iterator[Configuration]:
                 "BATCH": BATCH,
                 "HAS_EXCLUDE": lists,
                 "HAS_ADDITIVE": lists,
+                "HAS_RANKABLE": lists,
             }
             tensors = {"z_ptr": f"*{z_type}", "table_ptr": f"*{table_type}", "keys_ptr": "*i64", **given}
             name = f"{z_type} x {table_type}{' with lists' if lists else ''}"

@@ -20,12 +20,14 @@ def _exact_scores(
     additive_items_ptr: tl.tensor,
     additive_values_ptr: tl.tensor,
     additive_bounds_ptr: tl.tensor,
+    rankable_ptr: tl.tensor,
     D: tl.constexpr,
     STEP_D: tl.constexpr,
     ITEMS: tl.constexpr,
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
+    HAS_RANKABLE: tl.constexpr,
 ) -> tl.tensor:
     """fp32 scores of a session's items, int64 [ITEMS]: <z, t_v> + additive_v in fp64, rounded once; -inf if not eligible."""
     score = tl.zeros([ITEMS], tl.float64)
@@ -52,6 +54,8 @@ def _exact_scores(
             which = tl.load(exclude_items_ptr + place, mask=place < end, other=-1)
             valid &= tl.sum((item[:, None] == which[None, :]).to(tl.int32), axis=1) == 0
             at += BATCH
+    if HAS_RANKABLE:
+        valid &= tl.load(rankable_ptr + item, mask=valid, other=0) != 0
     return tl.where(valid, score.to(tl.float32), float("-inf"))
 
 
@@ -66,6 +70,7 @@ def block_keys_kernel(
     additive_items_ptr: tl.tensor,
     additive_values_ptr: tl.tensor,
     additive_bounds_ptr: tl.tensor,
+    rankable_ptr: tl.tensor,
     num_items: tl.tensor,
     num_slots: tl.tensor,
     SLOTS: tl.constexpr,
@@ -76,6 +81,7 @@ def block_keys_kernel(
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
+    HAS_RANKABLE: tl.constexpr,
 ) -> None:
     """Keys of all items in ITEMS // BLOCK_V of a session's selected blocks: int64 [B, num_slots * BLOCK_V].
 
@@ -96,12 +102,14 @@ def block_keys_kernel(
         additive_items_ptr,
         additive_values_ptr,
         additive_bounds_ptr,
+        rankable_ptr,
         D,
         STEP_D,
         ITEMS,
         BATCH,
         HAS_EXCLUDE,
         HAS_ADDITIVE,
+        HAS_RANKABLE,
     )
     place = tl.program_id(1) * ITEMS + tl.arange(0, ITEMS)
     tl.store(keys_ptr + session * num_slots * BLOCK_V + place, as_keys(scores, item), mask=place < num_slots * BLOCK_V)
@@ -120,6 +128,7 @@ def candidate_keys_kernel(
     additive_items_ptr: tl.tensor,
     additive_values_ptr: tl.tensor,
     additive_bounds_ptr: tl.tensor,
+    rankable_ptr: tl.tensor,
     num_items: tl.tensor,
     num_parts: tl.tensor,
     D: tl.constexpr,
@@ -128,6 +137,7 @@ def candidate_keys_kernel(
     BATCH: tl.constexpr,
     HAS_EXCLUDE: tl.constexpr,
     HAS_ADDITIVE: tl.constexpr,
+    HAS_RANKABLE: tl.constexpr,
 ) -> None:
     """Keys int64 [M] and scores fp32 [M] of a session's candidates, which stand in rising order; a repeated one counts once."""
     session = tl.program_id(0).to(tl.int64)
@@ -150,12 +160,14 @@ def candidate_keys_kernel(
             additive_items_ptr,
             additive_values_ptr,
             additive_bounds_ptr,
+            rankable_ptr,
             D,
             STEP_D,
             ITEMS,
             BATCH,
             HAS_EXCLUDE,
             HAS_ADDITIVE,
+            HAS_RANKABLE,
         )
         tl.store(keys_ptr + place, as_keys(scores, item), mask=there)
         tl.store(scores_ptr + place, scores, mask=there)

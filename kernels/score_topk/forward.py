@@ -12,7 +12,6 @@ from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
 from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SORTING_WARPS, SPARE_BLOCKS
-from kernels.score_topk.pairs import sessions_of
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
@@ -28,6 +27,7 @@ def launch_score_topk(
     exclude: RaggedItems | None,
     candidates: RaggedItems | None,
     additive: RaggedScores | None,
+    rankable: torch.Tensor | None,
 ) -> Result:
     """Same meaning as ``score_topk_reference``, for k <= 1,000, d <= 128 and 16- or 32-bit floats.
 
@@ -42,6 +42,7 @@ def launch_score_topk(
     exclude = None if exclude is None or len(exclude.indices) == 0 else exclude
     additive = None if additive is None or len(additive.indices) == 0 else additive
     z, table = z.contiguous(), table.contiguous()
+    rankable = None if rankable is None else rankable.contiguous()
     result = (
         torch.empty(len(z), k, dtype=torch.int64, device=z.device),
         torch.empty(len(z), k, dtype=torch.float32, device=z.device),
@@ -49,7 +50,7 @@ def launch_score_topk(
     )
     with torch.cuda.device_of(z):  # type: ignore[no-untyped-call]
         if candidates is not None:
-            _rank_candidates(z, table, k, exclude, candidates, additive, result)
+            _rank_candidates(z, table, k, exclude, candidates, additive, rankable, result)
             return result
         capability = _capability(z.device)
         factors = z if z.dtype == table.dtype else z.float()
@@ -59,7 +60,7 @@ def launch_score_topk(
             end = min(begin + slab, len(z))
             part = (result[0][begin:end], result[1][begin:end], result[2][begin:end])
             out, added = _slab(exclude, begin, end), _slab(additive, begin, end)
-            _rank_catalogue(z[begin:end], factors[begin:end], table, k, out, added, tiles, part)
+            _rank_catalogue(z[begin:end], factors[begin:end], table, k, out, added, rankable, tiles, part)
     return result
 
 
@@ -83,6 +84,7 @@ def _rank_catalogue(
     k: int,
     exclude: RaggedItems | None,
     additive: RaggedScores | None,
+    rankable: torch.Tensor | None,
     tiles: launch_plan.CataloguePlan,
     result: Result,
 ) -> None:
@@ -111,6 +113,7 @@ def _rank_catalogue(
         added.values,
         added.sessions,
         added.bounds,
+        rankable,
         num_sessions,
         num_items,
         tiles_per_part,
@@ -122,6 +125,7 @@ def _rank_catalogue(
         BATCH=BATCH,
         HAS_EXCLUDE=exclude is not None,
         HAS_ADDITIVE=additive is not None,
+        HAS_RANKABLE=rankable is not None,
         SORTED=in_order,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
@@ -145,6 +149,7 @@ def _rank_catalogue(
         blocks,
         keys,
         *_lists(exclude, additive),
+        rankable,
         num_items,
         num_slots,
         SLOTS=selection.slots,
@@ -155,6 +160,7 @@ def _rank_catalogue(
         BATCH=BATCH,
         HAS_EXCLUDE=exclude is not None,
         HAS_ADDITIVE=additive is not None,
+        HAS_RANKABLE=rankable is not None,
     )
     _rank(keys, keys.shape[1], None, None, (part_maximum, part_sum), k, result)
 
@@ -166,13 +172,15 @@ def _rank_candidates(
     exclude: RaggedItems | None,
     candidates: RaggedItems,
     additive: RaggedScores | None,
+    rankable: torch.Tensor | None,
     result: Result,
 ) -> None:
     """Two launches, after the candidates of each session were put in order."""
     num_sessions, total = len(z), len(candidates.indices)
-    # One key a pair, so that a single sort orders every list; room at both ends for indices outside the table.
+    # One key a pair, so that a single sort orders every list where it stands; room at both ends for indices outside the table.
     span = len(table) + 2
-    first = sessions_of(candidates.offsets, total) * span + 1
+    places = torch.arange(total, device=z.device)
+    first = (torch.searchsorted(candidates.offsets, places, right=True) - 1) * span + 1
     pairs = torch.sort(candidates.indices.clamp(-1, len(table)) + first).values
     items = pairs - first
     keys = torch.empty(total, dtype=torch.int64, device=z.device)
@@ -186,6 +194,7 @@ def _rank_candidates(
         keys,
         scores,
         *_lists(exclude, additive),
+        rankable,
         len(table),
         num_parts,
         D=z.shape[1],
@@ -194,6 +203,7 @@ def _rank_candidates(
         BATCH=BATCH,
         HAS_EXCLUDE=exclude is not None,
         HAS_ADDITIVE=additive is not None,
+        HAS_RANKABLE=rankable is not None,
     )
     _rank(keys, 0, candidates.offsets, scores, (scores, scores), k, result)
 

@@ -40,12 +40,16 @@ class _Part(NamedTuple):
 
 
 def score_one_session(
-    z: torch.Tensor, table: torch.Tensor, k: int, exclude: RaggedItems | None, additive: RaggedScores | None
+    z: torch.Tensor,
+    table: torch.Tensor,
+    k: int,
+    exclude: RaggedItems | None,
+    additive: RaggedScores | None,
+    rankable: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Same meaning as ``score_topk_reference`` for B = 1.
 
-    NumPy, because a call of it costs a fraction of a call of torch, and its row-by-row product reads the table in one stream where
-    a matrix product reads several rows at once and the memory comes late.
+    NumPy, because a call of it costs a fraction of a call of torch. Scores are read four times, while they are in cache.
 
     Args:
         z: float [1, d] on the CPU.
@@ -53,15 +57,17 @@ def score_one_session(
         k: at least 1.
         exclude: items to leave out.
         additive: sparse scores to add.
+        rankable: bool [V], items that may be ranked; None for all.
     """
     query, rows = z[0].numpy(), np.ascontiguousarray(table.numpy())
     extra_items, extra = _summed(additive)
     excluded = None if exclude is None else np.sort(exclude.indices.numpy())
+    barred = None if rankable is None else ~rankable.numpy()
     threads = max(1, min(torch.get_num_threads(), len(rows) // ITEMS_PER_THREAD))
     edges = np.linspace(0, len(rows), threads + 1).astype(np.int64).tolist()
 
     def run(thread: int) -> _Part:
-        return _pass(rows, query, edges[thread], edges[thread + 1], k, extra_items, extra, excluded)
+        return _pass(rows, query, edges[thread], edges[thread + 1], k, extra_items, extra, excluded, barred)
 
     if threads == 1:
         parts = [run(0)]
@@ -92,6 +98,7 @@ def _pass(
     extra_items: Indices,
     extra: npt.NDArray[np.float64],
     excluded: Indices | None,
+    barred: npt.NDArray[np.bool_] | None,
 ) -> _Part:
     """Stream rows first:end. A block is a column of a chunk of scores, so that its maximum is found along whole rows."""
     width = min(CHUNK_ITEMS, end - first)
@@ -119,6 +126,8 @@ def _pass(
         if excluded is not None:
             chosen = slice(*np.searchsorted(excluded, (begin, stop)))
             known[excluded[chosen] - begin] = -np.inf
+        if barred is not None:
+            known[barred[begin:stop]] = -np.inf
         tops = columns.max(axis=0)
         column = np.flatnonzero(tops >= floor)
         if len(column):
@@ -166,7 +175,7 @@ def _summed(additive: RaggedScores | None) -> tuple[Indices, npt.NDArray[np.floa
     if additive is None or len(additive.indices) == 0:
         return np.empty(0, dtype=np.int64), np.empty(0)
     items, group = np.unique_inverse(additive.indices.numpy())
-    return items, np.bincount(group, weights=additive.values.numpy(), minlength=len(items))
+    return items, np.bincount(group, weights=additive.values.numpy(), minlength=len(items)).astype(np.float64, copy=False)
 
 
 def _log_sum_exp(parts: list[_Part]) -> float:

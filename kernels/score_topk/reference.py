@@ -14,11 +14,12 @@ def score_topk_reference(
     exclude: RaggedItems | None = None,
     candidates: RaggedItems | None = None,
     additive: RaggedScores | None = None,
+    rankable: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All scores, session by session, in float32 (float64 if an input is).
 
     score_bv = <z_b, t_v> + sum of b's additive values of v
-    eligible: among b's candidates (if given) and not excluded
+    eligible: rankable at all, among b's candidates (if given) and not excluded
     order: score falling, then item index rising
     lse_b = log sum over eligible v of exp(score_bv)
     """
@@ -39,6 +40,8 @@ def score_topk_reference(
         if exclude is not None:
             begin, end = exclude.offsets[b : b + 2].tolist()
             eligible[exclude.indices[begin:end]] = False
+        if rankable is not None:
+            eligible &= rankable
         items = torch.nonzero(eligible).squeeze(1)
         if len(items) == 0:
             continue

@@ -18,23 +18,27 @@ def score_topk_torch(
     exclude: RaggedItems | None = None,
     candidates: RaggedItems | None = None,
     additive: RaggedScores | None = None,
+    rankable: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Same meaning as ``score_topk_reference``, in float32 (float64 if an input is)."""
     dtype = torch.promote_types(torch.promote_types(z.dtype, table.dtype), torch.float32)
+    exclude = None if exclude is None else exclude.trimmed()
+    candidates = None if candidates is None else candidates.trimmed()
+    additive = None if additive is None else additive.trimmed()
     if candidates is not None:
-        return _among_candidates(z, table, k, exclude, candidates, additive, dtype)
+        return _among_candidates(z, table, k, exclude, candidates, additive, rankable, dtype)
     if len(z) == 0 or len(table) == 0:
         ids = torch.full((len(z), k), -1, dtype=torch.int64, device=z.device)
         nothing = torch.full((len(z), k), float("-inf"), dtype=dtype, device=z.device)
         return ids, nothing, nothing[:, 0].clone()
     on_cpu = z.device.type == "cpu" and table.dtype == z.dtype == dtype
     if len(z) == 1 and on_cpu:
-        return score_one_session(z, table, k, exclude, additive)
+        return score_one_session(z, table, k, exclude, additive, rankable)
     sessions, items, lse = [], [], []
     for begin in range(0, len(z), SLAB_SESSIONS):
         slab = z[begin : begin + SLAB_SESSIONS].to(dtype)
         edits = _edits(additive, exclude, begin, len(slab))
-        part = catalogue_pass(slab, table, min(k, len(table)), edits)
+        part = catalogue_pass(slab, table, min(k, len(table)), edits, rankable)
         sessions.append(part.session + begin if begin else part.session)
         items.append(part.item)
         lse.append(part.lse)
@@ -64,6 +68,7 @@ def _among_candidates(
     exclude: RaggedItems | None,
     candidates: RaggedItems,
     additive: RaggedScores | None,
+    rankable: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Score the eligible candidates alone."""
@@ -71,6 +76,8 @@ def _among_candidates(
     keys = torch.unique(pair_keys(candidates, num_items))
     if exclude is not None and len(exclude.indices):
         keys = keys[~contained(keys, torch.sort(pair_keys(exclude, num_items)).values)]
+    if rankable is not None:
+        keys = keys[rankable[keys % num_items]]
     session = torch.div(keys, max(1, num_items), rounding_mode="floor")
     item = keys - session * num_items
     sparse = None if additive is None else SparseScores(additive, num_items)

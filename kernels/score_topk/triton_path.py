@@ -22,6 +22,7 @@ def score_topk_op(
     additive_items: torch.Tensor | None,
     additive_values: torch.Tensor | None,
     additive_offsets: torch.Tensor | None,
+    rankable: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """``launch_score_topk`` with each ragged list as its tensors; not differentiable."""
     exclude = None if exclude_items is None or exclude_offsets is None else RaggedItems(exclude_items, exclude_offsets)
@@ -31,7 +32,7 @@ def score_topk_op(
     additive = None
     if additive_items is not None and additive_values is not None and additive_offsets is not None:
         additive = RaggedScores(additive_items, additive_values, additive_offsets)
-    return launch_score_topk(z, table, k, exclude, candidates, additive)
+    return launch_score_topk(z, table, k, exclude, candidates, additive, rankable)
 
 
 @score_topk_op.register_fake
@@ -50,9 +51,9 @@ def score_topk_triton(
     exclude: RaggedItems | None = None,
     candidates: RaggedItems | None = None,
     additive: RaggedScores | None = None,
+    rankable: torch.Tensor | None = None,
 ) -> Result:
     """Same meaning as ``score_topk_reference``; what the kernels take is said by ``unsupported``."""
-    result: Result = score_topk_op(
-        z, table, k, *(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None))
-    )
+    lists = (*(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None)))
+    result: Result = score_topk_op(z, table, k, *lists, rankable)
     return result

@@ -31,7 +31,8 @@ def problems(draw):
     candidates = RaggedItems.from_lists(some_items()) if draw(st.booleans()) else None
     pairs = [[(item, float(item % 5 - 2)) for item in row] for row in some_items()]
     additive = RaggedScores.from_lists(pairs) if draw(st.booleans()) else None
-    return z, table, draw(st.integers(1, 100)), exclude, candidates, additive
+    rankable = torch.rand(items, generator=generator) < 0.8 if draw(st.booleans()) else None
+    return z, table, draw(st.integers(1, 100)), exclude, candidates, additive, rankable
 
 
 def assert_same(found, expected):
@@ -105,6 +106,16 @@ def test_exclusion_goes_before_candidacy_and_no_candidates_means_none():
     assert ids.tolist() == [[2, 0, -1], [-1, -1, -1]]
 
 
+def test_list_entries_outside_the_offsets_belong_to_no_session():
+    z, table = torch.ones(1, 1), torch.arange(5.0)[:, None]
+    exclude, candidates = RaggedItems.from_lists([[4], [3], [2]]), RaggedItems.from_lists([[0], [1, 3, 2], [4]])
+    middle = [one._replace(offsets=one.offsets[1:3]) for one in (exclude, candidates)]
+    additive = RaggedScores.from_lists([[(0, 9.0)], [(1, 7.0)], [(2, 9.0)]])
+    additive = additive._replace(offsets=additive.offsets[1:3])
+    assert score_topk(z, table, 3, middle[0], None, additive)[0].tolist() == [[1, 4, 2]]
+    assert score_topk(z, table, 3, middle[0], middle[1], additive)[0].tolist() == [[1, 2, -1]]
+
+
 def test_evidence_can_lift_any_item_and_does_not_bring_back_an_excluded_one():
     z, table = torch.ones(1, 1), torch.arange(5.0)[:, None]
     additive = RaggedScores.from_lists([[(0, 50.0), (0, 50.0), (1, 1000.0)]])
@@ -161,3 +172,5 @@ def test_bad_arguments_are_named():
         score_topk(z, table, 1, exclude=RaggedItems.from_lists([[1]]))
     with pytest.raises(ValueError, match="do not fit"):
         score_topk(z, table[:, :3], 1)
+    with pytest.raises(ValueError, match="rankable"):
+        score_topk(z, table, 1, rankable=torch.ones(4, dtype=torch.bool))

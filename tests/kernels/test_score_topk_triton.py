@@ -37,6 +37,7 @@ def problem(
     exclude=False,
     candidates=False,
     additive=False,
+    rankable=False,
     dtype=torch.float32,
 ):
     """Small whole numbers, so that ties abound and every sum is exact in any dtype."""
@@ -52,6 +53,7 @@ def problem(
         RaggedItems.from_lists(lists[0]) if exclude else None,
         RaggedItems.from_lists(lists[1]) if candidates else None,
         RaggedScores.from_lists(pairs) if additive else None,
+        torch.rand(items, generator=generator) < 0.8 if rankable else None,
     )
 
 
@@ -65,6 +67,7 @@ def problems(draw):
         exclude=draw(st.booleans()),
         candidates=draw(st.booleans()),
         additive=draw(st.booleans()),
+        rankable=draw(st.booleans()),
         dtype=draw(st.sampled_from([torch.float32, torch.float16])),
     )
 
@@ -233,7 +236,7 @@ def test_results_repeat_to_the_bit_and_do_not_hang_on_the_batch():
     whole, again = score_topk(z, *case[1:]), score_topk(z, *case[1:])
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
     for b in range(3):
-        lists = [None if one is None else one._replace(offsets=one.offsets[b : b + 2]) for one in case[3:]]
+        lists = [None if one is None else one._replace(offsets=one.offsets[b : b + 2]) for one in case[3:6]]
         alone = score_topk(z[b : b + 1], case[1], 6, *lists)
         assert all(torch.equal(a[0], w[b]) for a, w in zip(alone, whole, strict=True))
 
@@ -257,11 +260,12 @@ def test_what_the_kernels_do_not_take_is_said(z, table, k, reason):
 
 
 def flat(case) -> tuple:
-    z, table, k, exclude, candidates, additive = case
-    return (z, table, k, *(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None)))
+    z, table, k, exclude, candidates, additive, rankable = case
+    lists = (*(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None)))
+    return (z, table, k, *lists, rankable)
 
 
-@pytest.mark.parametrize("lists", [{}, {"exclude": True, "additive": True}, {"candidates": True}])
+@pytest.mark.parametrize("lists", [{}, {"exclude": True, "additive": True, "rankable": True}, {"candidates": True}])
 def test_the_operator_is_one_torch_can_reason_about(lists):
     from kernels.score_topk.triton_path import score_topk_op
 
