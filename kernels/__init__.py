@@ -12,6 +12,7 @@ from kernels.item_rows import item_rows
 from kernels.score_topk import RaggedItems, RaggedScores, score_topk
 from kernels.session_attention import SessionAttentionWeights, session_attention
 from kernels.session_graph import SessionGraph, build_session_graph
+from kernels.target_rank import target_rank
 
 __all__ = [
     "GatedGraphWeights",
@@ -29,4 +30,5 @@ __all__ = [
     "item_rows",
     "score_topk",
     "session_attention",
+    "target_rank",
 ]

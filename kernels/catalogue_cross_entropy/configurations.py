@@ -24,6 +24,8 @@ from kernels.catalogue_cross_entropy.table_gradient import catalogue_table_gradi
 from kernels.compilation import TARGETS, Configuration
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Each dtype, the kind of tiles it takes, and on which chips.
+KINDS = (("fp16", "half", TARGETS), ("bf16", "half", TARGETS), ("fp32", "single", (80,)), ("fp32", "single_hopper", (90,)))
 TILED: dict[str, tuple[Any, tile_sizes.TilesByWidth]] = {
     "softmax_forward": (catalogue_softmax_forward_kernel, tile_sizes.FORWARD),
     "session_gradient": (catalogue_session_gradient_kernel, tile_sizes.SESSION_GRADIENT),
@@ -49,14 +51,8 @@ def _types(kernel: Any, dtype: str) -> dict[str, str]:
     return types
 
 
-def _kinds() -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Each dtype, the kind of tiles it takes, and where."""
-    yield from (("fp16", "half", TARGETS), ("bf16", "half", TARGETS))
-    yield from (("fp32", "single", (80,)), ("fp32", "single_hopper", (90,)))
-
-
 def _tiled() -> Iterator[Configuration]:
-    for (op, (kernel, table)), (dtype, kind, targets), cosine in product(TILED.items(), _kinds(), (False, True)):
+    for (op, (kernel, table)), (dtype, kind, targets), cosine in product(TILED.items(), KINDS, (False, True)):
         for width, tiles in table[kind].items():
             constants = {
                 "D": width,

@@ -101,6 +101,7 @@ def catalogue_cross_entropy_triton(
     wide = torch.promote_types(dtype, torch.float32)
     # A number goes into a kernel's launch without a copy from the host, which a captured graph could not repeat.
     factor = scale.to(z.device) if isinstance(scale, torch.Tensor) else torch.full((), scale, dtype=wide, device=z.device)
+    losses: torch.Tensor
     if len(z) == 0:
         losses = torch.linalg.vecdot(z.to(wide) * factor, table.to(wide).index_select(0, target))
     else:

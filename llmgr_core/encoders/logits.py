@@ -42,5 +42,4 @@ class ItemLogits(nn.Module):
 
     def loss(self, session_vectors: Tensor, item_rows: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy over the whole catalogue, without a B x V matrix: [B, d], [V, d], int64 [B] -> scalar."""
-        scale = self.scale if self.log_scale.requires_grad else float(self.scale)
-        return kernels.catalogue_cross_entropy(session_vectors, item_rows, targets, scale=scale, cosine=self.cosine)
+        return kernels.catalogue_cross_entropy(session_vectors, item_rows, targets, scale=self.scale, cosine=self.cosine)

@@ -185,7 +185,7 @@ class HybridModel(nn.Module):
 
     def _main_id_vectors(self, batch: MainBatch, session_vectors: Tensor) -> Tensor:
         """Node vectors after the graph layers, then session vectors of the length of an ordinary ID vector."""
-        nodes = self.backbone.item_table.index_select(0, batch.sessions.node_items)
+        nodes = kernels.item_rows(self.backbone.item_table, batch.sessions.node_items)
         encoder = self.backbone.encoder
         layer = getattr(encoder, "graph_layer", None)
         if layer is not None:

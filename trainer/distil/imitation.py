@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+import kernels
 from llmgr_core.encoders.logits import ItemLogits
 from trainer.distil.teacher_rankings import TeacherRankings
 
@@ -61,18 +62,15 @@ class Imitation:
         )
         return self.weight * tau**2 * divergence / len(examples), len(known)
 
-    @torch.no_grad()
     def _teacher_is_better(
         self, logits: ItemLogits, session_vectors: Tensor, rows: Tensor, targets: Tensor, place: Tensor
     ) -> Tensor:
-        scores: Tensor = logits(session_vectors, rows)
-        ranks = 1 + (scores > scores.gather(1, targets[:, None])).sum(dim=1)
-        return self._target_ranks[place] < ranks
+        return self._target_ranks[place] < kernels.target_rank(session_vectors, rows, targets, logits.cosine)
 
 
 def _logits_of(logits: ItemLogits, session_vectors: Tensor, rows: Tensor, items: Tensor) -> Tensor:
     """The student's logits of chosen items: [B, d], [V, d], int64 [B, K] -> [B, K]."""
-    chosen = rows.index_select(0, items.flatten()).view(*items.shape, -1)
+    chosen = kernels.item_rows(rows, items.flatten()).view(*items.shape, -1)
     if logits.cosine:
         session_vectors = nn.functional.normalize(session_vectors, dim=1, eps=SMALLEST_NORM) * logits.scale
         chosen = nn.functional.normalize(chosen, dim=2, eps=SMALLEST_NORM)

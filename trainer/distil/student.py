@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+import kernels
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.ranker.item_transform import ItemTransform
 from llmgr_core.ranker.online import OnlineRanker
@@ -83,7 +84,7 @@ class Student(nn.Module):
     def loss(self, rows: Tensor, session_vectors: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy over the items with training clicks."""
         if len(self.trained) < len(rows):
-            rows, targets = rows.index_select(0, self.trained), self.place[targets]
+            rows, targets = kernels.item_rows(rows, self.trained), self.place[targets]
         return self.online.logits.loss(session_vectors, rows, targets)
 
     def scores(self, rows: Tensor, batch: SessionBatch) -> Tensor:
