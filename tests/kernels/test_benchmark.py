@@ -248,3 +248,12 @@ def test_a_run_on_a_gpu_replays_cuda_graphs_and_counts_launches(dtype: str, tmp_
 def test_no_case_begins_after_the_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--quick", "--device", "cpu", "--check-only", "--seconds", "1e-9", "--json"]) == 0
     assert {row["problem"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"left out: the time is over"}
+
+
+def test_a_rank_that_is_off_by_one_is_wrong(setting: Setting) -> None:
+    case = next(OPS["target_rank"](setting))
+    prepared = case.prepare()
+    ranks = prepared.ways[0].call(**prepared.streamed)
+    assert prepared.check(ranks) == Deviation(0.0, 0.0)
+    for off in (ranks + 1, ranks - 1):
+        assert prepared.check(off).rms > setting.allowed.rms

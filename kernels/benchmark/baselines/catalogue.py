@@ -30,3 +30,9 @@ def full_logits_cross_entropy(z: torch.Tensor, table: torch.Tensor, target: torc
     """Cosine logits [B, V], temperature, softmax cross-entropy in float32."""
     logits = scale * (functional.normalize(z, dim=1) @ functional.normalize(table, dim=1).T)
     return functional.cross_entropy(logits.float(), target)
+
+
+def full_scores_rank(z: torch.Tensor, table: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """int64 [B], one more than the number of items that score above the target."""
+    scores = z @ table.T
+    return (scores > scores.gather(1, target[:, None])).sum(dim=1) + 1

@@ -11,6 +11,7 @@ from kernels.benchmark.ops.item_rows import item_rows_cases
 from kernels.benchmark.ops.packing import packing_cases
 from kernels.benchmark.ops.projection import into_cases, pooled_cases
 from kernels.benchmark.ops.session_vectors import attention_cases, readout_cases
+from kernels.benchmark.ops.target_rank import target_rank_cases
 
 OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
     "session_graph": packing_cases,
@@ -22,5 +23,6 @@ OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
     "session_attention": attention_cases,
     "score_topk": scoring_cases,
     "catalogue_cross_entropy": cross_entropy_cases,
+    "target_rank": target_rank_cases,
     "item_rows_backward": item_rows_cases,
 }
