@@ -44,7 +44,7 @@ def reference(rows, offsets, weights, *form):
     return values_and_gradients(session_attention_reference, wide[0], offsets, SessionAttentionWeights(*wide[1:]), *form)
 
 
-@settings(repeatable, max_examples=20)
+@settings(repeatable, max_examples=12)
 @given(
     lengths=st.lists(st.integers(0, 11), max_size=6),
     heads=st.sampled_from([1, 2, 3]),
@@ -84,13 +84,15 @@ def test_errors_in_narrow_numbers_stay_within_rounding(d, heads, dtype, largest,
 
 @FORMS
 def test_gradients_by_finite_differences(causal, last_only):
-    rows, offsets, weights = draw([2, 0, 1], d=2)
+    rows, offsets, weights = draw([3, 0, 1], d=4)
 
     def block(x, maps, biases):
         chosen = weights._replace(query_key_value=maps, query_key_value_bias=biases)
         return session_attention(x, offsets, chosen, 2, causal, last_only)
 
-    assert torch.autograd.gradcheck(block, (rows, weights.query_key_value, weights.query_key_value_bias))
+    # Against a random direction, and the weights of the kernels only: one entry at a time takes the interpreter a minute.
+    inputs = (rows, weights.query_key_value, weights.query_key_value_bias)
+    assert torch.autograd.gradcheck(block, inputs, fast_mode=True)
 
 
 @FORMS

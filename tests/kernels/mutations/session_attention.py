@@ -51,7 +51,7 @@ MUTATIONS = [
     (
         LAST_ROW,
         "place // HEADS",
-        "place % HEADS",
+        "(place + 1) // HEADS",
         f"{TESTS}::test_a_session_alone_reads_the_same[last row]",
     ),
     (
