@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m kernels.b
     if chosen.threads is not None:
         if chosen.threads < 1:
             parser.error(f"--threads {chosen.threads}: at least 1")
-        torch.set_num_threads(chosen.threads)
+        _limit_threads(chosen.threads, sys.argv[1:] if arguments is None else arguments)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     try:
@@ -83,6 +83,15 @@ def main(arguments: list[str] | None = None, program: str = "python -m kernels.b
         print_floors(setting, chosen.op or list(OPS))
         return 0
     return _run(chosen, setting, shlex.join([*program.split(), *(sys.argv[1:] if arguments is None else arguments)]))
+
+
+def _limit_threads(count: int, arguments: list[str]) -> None:
+    """Give torch and NumPy so many threads; NumPy counts its own when it is loaded, so the command may start again."""
+    wanted = {name: str(count) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        environment = {**os.environ, **wanted}
+        os.execve(sys.executable, [sys.executable, "-m", "kernels.benchmark", *arguments], environment)
+    torch.set_num_threads(count)
 
 
 def _setting(chosen: argparse.Namespace) -> Setting:

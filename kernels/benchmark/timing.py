@@ -14,7 +14,7 @@ import torch
 from kernels.benchmark.cases import Prepared, Way
 from kernels.benchmark.roofs import timing_event
 
-MOST_COPIES = 64
+MOST_COPIES = 128
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
 
 

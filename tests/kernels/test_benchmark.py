@@ -47,7 +47,9 @@ def test_every_way_of_every_op_computes_what_the_definition_says(op: str, settin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("op", [op for op in OPS if op != "session_graph"])
-def test_compiled_baselines_are_right_as_well(op: str, setting: Setting) -> None:
+def test_compiled_baselines_are_right_as_well(op: str, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The compiler cannot trace through the tests' poisoned torch.empty.
+    monkeypatch.undo()
     for case in OPS[op](replace(setting, compile=True)):
         rows = list(measure(case, replace(setting, compile=True), None, 0.0))
         assert "torch.compile" in {row.way for row in rows}
@@ -257,3 +259,24 @@ def test_a_rank_that_is_off_by_one_is_wrong(setting: Setting) -> None:
     assert prepared.check(ranks) == Deviation(0.0, 0.0)
     for off in (ranks + 1, ranks - 1):
         assert prepared.check(off).rms > setting.allowed.rms
+
+
+def test_threads_are_limited_for_numpy_too_by_starting_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.benchmark import command_line
+
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def start(_: str, command: list[str], environment: dict[str, str]) -> None:
+        started.append((command, environment))
+
+    monkeypatch.setattr(command_line.os, "execve", start)
+    monkeypatch.setattr(command_line.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    assert main(["--threads", "1", "--quick", "--floors", "--op", "session_graph"]) == 0
+    ((command, environment),) = started
+    assert command[1:] == ["-m", "kernels.benchmark", "--threads", "1", "--quick", "--floors", "--op", "session_graph"]
+    assert environment["OPENBLAS_NUM_THREADS"] == "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    assert main(["--threads", "1", "--quick", "--floors", "--op", "session_graph"]) == 0
+    assert len(started) == 1

@@ -10,6 +10,7 @@ from kernels.benchmark.ops.gated_graph import backward_cases, layer_cases
 from kernels.benchmark.ops.item_rows import item_rows_cases
 from kernels.benchmark.ops.packing import packing_cases
 from kernels.benchmark.ops.projection import into_cases, pooled_cases
+from kernels.benchmark.ops.ranking import ranking_cases
 from kernels.benchmark.ops.session_vectors import attention_cases, readout_cases
 from kernels.benchmark.ops.target_rank import target_rank_cases
 
@@ -22,6 +23,7 @@ OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
     "attention_readout": readout_cases,
     "session_attention": attention_cases,
     "score_topk": scoring_cases,
+    "ranking_path": ranking_cases,
     "catalogue_cross_entropy": cross_entropy_cases,
     "target_rank": target_rank_cases,
     "item_rows_backward": item_rows_cases,

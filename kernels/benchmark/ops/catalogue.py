@@ -75,7 +75,7 @@ def _prepare_scoring(setting: Setting, num_items: int, num_sessions: int) -> Pre
     )
     ways.append(_unfolded(setting, z, table, score_bytes))
     ways.append(Way("a plain read of the table", lambda z, table: table.sum(), captured=True, check=no_check))
-    return Prepared({"z": z, "table": table}, ways, _best_of(z, table))
+    return Prepared({"z": z, "table": table}, ways, best_items(z, table, K))
 
 
 def _unfolded(setting: Setting, z: torch.Tensor, table: torch.Tensor, score_bytes: float) -> Way:
@@ -92,20 +92,20 @@ def _unfolded(setting: Setting, z: torch.Tensor, table: torch.Tensor, score_byte
     return Way(name, lambda z, table: unfolded_matmul_topk(z, rows, projection, K))
 
 
-def _best_of(z: torch.Tensor, table: torch.Tensor) -> Callable[[Any], Deviation]:
+def best_items(z: torch.Tensor, table: torch.Tensor, k: int) -> Callable[[Any], Deviation]:
     """Scores, their items and the log-sum-exp of some sessions against float64; any order of (nearly) equal scores is right."""
     checked = torch.linspace(0, len(z) - 1, min(len(z), CHECKED_SESSIONS), device=z.device).long()
     best, lse = [], []
     for b in checked.tolist():
         row = _scores(z[b], table)
-        best.append(torch.topk(row, K).values)
+        best.append(torch.topk(row, k).values)
         lse.append(torch.logsumexp(row, dim=0))
     expected, expected_lse = torch.stack(best), torch.stack(lse)
 
     def check(result: Any) -> Deviation:
         ids, scores, *rest = result
         ids, scores = ids[checked], scores[checked]
-        if any(len(set(row)) < K for row in ids.tolist()) or not bool(((ids >= 0) & (ids < len(table))).all()):
+        if any(len(set(row)) < k for row in ids.tolist()) or not bool(((ids >= 0) & (ids < len(table))).all()):
             return Deviation(float("inf"), float("inf"))
         of_ids = (table[ids].double() * z[checked].double()[:, None]).sum(dim=2)
         return deviation([scores, of_ids, *(one[checked] for one in rest)], [expected, expected, *[expected_lse] * len(rest)])
