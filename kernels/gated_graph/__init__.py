@@ -8,11 +8,15 @@ import torch
 
 from kernels.attention_readout import ReadoutWeights, attention_readout
 from kernels.dispatch import chosen_path
+from kernels.gated_graph.folding import folded
 from kernels.gated_graph.torch_path import gated_graph_layers_torch
 from kernels.gated_graph.weights import GatedGraphWeights
 
 if TYPE_CHECKING:
     from kernels.session_graph import SessionGraph
+
+# Largest d of the Triton kernels; nothing in them but what has been compiled and tried.
+WIDEST = 128
 
 EdgeWeights = Literal["binary", "multiplicity"]
 
@@ -58,11 +62,25 @@ def gated_graph_layers(
         raise ValueError(f"edge_weights={edge_weights!r} is neither 'binary' nor 'multiplicity'")
     if num_layers < 0:
         raise ValueError(f"num_layers={num_layers} is negative")
-    if chosen_path("gated_graph_layers", ("torch", "torch_scatter"), nodes) == "torch_scatter":
+    path = chosen_path("gated_graph_layers", ("torch", "torch_scatter", "triton"), nodes, _unsupported(nodes, weights))
+    if path == "triton":
+        from kernels.gated_graph.triton_path import gated_graph_layers_triton
+
+        return gated_graph_layers_triton(nodes, graph, folded(weights), num_layers, edge_weights)
+    if path == "torch_scatter":
         from kernels.gated_graph.scatter_path import gated_graph_layers_scatter
 
         return gated_graph_layers_scatter(nodes, graph, weights, num_layers, edge_weights)
     return gated_graph_layers_torch(nodes, graph, weights, num_layers, edge_weights)
+
+
+def _unsupported(nodes: torch.Tensor, weights: GatedGraphWeights) -> str:
+    """What of a call the Triton kernels do not take."""
+    if weights.dimension > WIDEST:
+        return f"it does not take d = {weights.dimension} > {WIDEST}"
+    if nodes.dtype != weights.edge_in.dtype:
+        return f"nodes are {nodes.dtype}, weights {weights.edge_in.dtype}"
+    return ""
 
 
 def gated_graph_project_into(

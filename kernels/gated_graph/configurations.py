@@ -1,0 +1,125 @@
+"""The kernels of the gated layer as they are launched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kernels.compilation import Configuration
+from kernels.gated_graph.backward import (
+    gated_layers_backward_kernel,
+    wide_gate_gradients_kernel,
+    wide_input_gradients_kernel,
+)
+from kernels.gated_graph.forward import gated_layers_forward_kernel
+from kernels.gated_graph.launch import STEP, constants
+from kernels.gated_graph.wide import wide_edges_kernel
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DIMENSIONS = (16, 32, 48, 64, 128)
+# What every kernel of the layer is told of the graph, and sizes that vary.
+GRAPH = {"blocks_ptr": "*i64", "planes_ptr": "*i32", "degrees_ptr": "*i32", "plane_words": "i32", "num_planes": "i32"}
+
+
+def _pointers(dtype: str, *names: str) -> dict[str, str]:
+    return {f"{name}_ptr": f"*{dtype}" for name in names}
+
+
+def _forward(dtype: str, d: int, wide: bool) -> Configuration:
+    return Configuration(
+        name=f"gated_layers_forward {dtype} d={d}{' wide' if wide else ''}",
+        kernel=gated_layers_forward_kernel,
+        types={
+            **_pointers(dtype, "nodes", "out", "states", "means", "maps", "biases"),
+            **GRAPH,
+            "num_nodes": "i32",
+            "num_layers": "i32",
+            "width": "i32",
+        },
+        constants={**constants(d, DTYPES[dtype]), "STEP": STEP, "WIDE": wide},
+        num_stages=1,
+        representative=d == 64 and not wide,
+        wgmma=True,
+    )
+
+
+def _wide_edges(dtype: str, d: int, mean: bool) -> Configuration:
+    shared: dict[str, Any] = constants(d, DTYPES[dtype])
+    return Configuration(
+        name=f"gated_layers wide {'means' if mean else 'sums'} {dtype} d={d}",
+        kernel=wide_edges_kernel,
+        types={**_pointers(dtype, "left", "right", "out"), **GRAPH},
+        constants={**shared, "MEAN": mean},
+        num_warps=8,
+        num_stages=1,
+        representative=d == 64 and mean,
+    )
+
+
+def _backward(dtype: str, d: int) -> Configuration:
+    return Configuration(
+        name=f"gated_layers_backward {dtype} d={d}",
+        kernel=gated_layers_backward_kernel,
+        types={
+            **_pointers(dtype, "nodes", "states", "grad", "nodes_grad", "between", "pre", "means", "maps", "biases"),
+            **GRAPH,
+            "num_nodes": "i32",
+            "num_layers": "i32",
+            "width": "i32",
+        },
+        constants={**constants(d, DTYPES[dtype]), "STEP": STEP},
+        num_stages=1,
+        representative=d == 64,
+        wgmma=True,
+    )
+
+
+def _wide_gate_gradients(dtype: str, d: int) -> Configuration:
+    return Configuration(
+        name=f"gated_layers wide gate gradients {dtype} d={d}",
+        kernel=wide_gate_gradients_kernel,
+        types={
+            **_pointers(dtype, "nodes", "means", "grad", "pre", "target", "maps", "biases"),
+            "blocks_ptr": "*i64",
+            "degrees_ptr": "*i32",
+            "width": "i32",
+        },
+        constants={**constants(d, DTYPES[dtype]), "STEP": STEP},
+        num_stages=1,
+        representative=d == 64,
+    )
+
+
+def _wide_input_gradients(dtype: str, d: int) -> Configuration:
+    return Configuration(
+        name=f"gated_layers wide input gradients {dtype} d={d}",
+        kernel=wide_input_gradients_kernel,
+        types={
+            **_pointers(dtype, "pre", "target", "shares_in", "shares_out", "maps"),
+            "blocks_ptr": "*i64",
+            "degrees_ptr": "*i32",
+            "width": "i32",
+        },
+        constants={**constants(d, DTYPES[dtype]), "STEP": STEP},
+        num_warps=8,
+        num_stages=1,
+        representative=d == 64,
+    )
+
+
+CONFIGURATIONS = [
+    *(
+        make(dtype, d)
+        for make in (_backward, _wide_gate_gradients, _wide_input_gradients)
+        for dtype in DTYPES
+        for d in DIMENSIONS
+    ),
+    *(
+        make(dtype, d, flag)
+        for make in (_forward, _wide_edges)
+        for dtype in DTYPES
+        for d in DIMENSIONS
+        for flag in (False, True)
+    ),
+]
