@@ -98,21 +98,28 @@ class Snapshot:
             return ranking
         return Ranking(chosen[ranking.indices], ranking.scores, ranking.probabilities, ranking.fallback)
 
+    def encoded_clicks(self, clicks: Indices) -> Indices:
+        """Those of known clicks, int64, that the encoder reads: the last ``max_clicks``, of items that have a row."""
+        encoded = clicks[-self.parts.max_clicks :]
+        return encoded[np.any(self.rows.vectors(encoded) != 0.0, axis=1)] if len(encoded) else encoded
+
+    def transition_terms(self, clicks: Indices) -> tuple[Indices, npt.NDArray[np.float32]]:
+        """w log(1 + c t(s, v)) / temperature where it is not zero: items int64 [m], distinct and rising, and terms [m]."""
+        scoring, graph = self.parts.scoring, self.parts.transitions
+        if graph is None or scoring.transition_weight == 0.0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        items, strengths = graph.lookup(clicks)
+        terms = np.log1p(np.float32(scoring.transition_slope) * strengths)
+        terms *= np.float32(scoring.transition_weight / scoring.temperature)
+        return items.astype(np.int64), terms
+
     def _session_vector(self, clicks: Indices) -> npt.NDArray[np.float32] | None:
         """z_s float32 [d]; None where no click has a row."""
-        encoded = clicks[-self.parts.max_clicks :]
+        encoded = self.encoded_clicks(clicks)
         if not len(encoded):
             return None
         nodes, click_nodes = np.unique_inverse(encoded)
-        vectors = self.rows.vectors(nodes)
-        filled = np.any(vectors != 0.0, axis=1)
-        if not filled.all():
-            click_nodes = click_nodes[filled[click_nodes]]
-            if not len(click_nodes):
-                return None
-            click_nodes = np.cumsum(filled)[click_nodes] - 1
-            vectors = vectors[filled]
-        return self.parts.session_vector(vectors, click_nodes)
+        return self.parts.session_vector(self.rows.vectors(nodes), click_nodes)
 
     def _scores(self, vector: npt.NDArray[np.float32], clicks: Indices, chosen: Indices | None) -> npt.NDArray[np.float32]:
         """Calibrated scores of all items, or of the chosen ones."""
@@ -130,14 +137,7 @@ class Snapshot:
         return scores
 
     def _add_transitions(self, scores: npt.NDArray[np.float32], clicks: Indices, chosen: Indices | None) -> None:
-        scoring, graph = self.parts.scoring, self.parts.transitions
-        if graph is None or scoring.transition_weight == 0.0:
-            return
-        items, strengths = graph.lookup(clicks)
-        if not len(items):
-            return
-        terms = np.log1p(np.float32(scoring.transition_slope) * strengths)
-        terms *= np.float32(scoring.transition_weight / scoring.temperature)
+        items, terms = self.transition_terms(clicks)
         if chosen is None:
             scores[items] += terms
         elif len(chosen):

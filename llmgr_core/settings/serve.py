@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from llmgr_core.settings.section import Section
@@ -14,6 +16,7 @@ class ServeSettings(Section):
         host: interface to listen on; loopback unless someone decides otherwise.
         ranking_port, embedding_port: 0 takes any free port and prints it.
         metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
+        device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT); each holds its own table.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
             `ranking_slots`.
@@ -40,6 +43,7 @@ class ServeSettings(Section):
     ranking_port: int = Field(default=50052, ge=0, le=65535)
     embedding_port: int = Field(default=50051, ge=0, le=65535)
     metrics_port: int = Field(default=9464, ge=-1, le=65535)
+    device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)

@@ -10,7 +10,7 @@ import structlog
 
 from llmgr_core.artefacts.manifest import MANIFEST_NAME
 from services.ranking.current_ranker import CurrentRanker
-from services.ranking.live_ranker import LiveRanker, store_identity
+from services.ranking.live_ranker import Device, LiveRanker, store_identity
 from services.ranking.metrics import RankingMetrics
 
 SECONDS_BEFORE_RETRY = 10.0
@@ -44,6 +44,7 @@ class BundleWatcher(threading.Thread):
         served: signature_of both, asked before they were opened.
         poll_seconds: how often to look.
         metrics: counts loads.
+        device: where sessions are ranked.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class BundleWatcher(threading.Thread):
         served: Signature,
         poll_seconds: float,
         metrics: RankingMetrics,
+        device: Device = "cpu",
     ) -> None:
         super().__init__(name="bundle-watcher", daemon=True)
         self._current = current
@@ -62,6 +64,7 @@ class BundleWatcher(threading.Thread):
         self._store_path = store_path
         self._poll_seconds = poll_seconds
         self._metrics = metrics
+        self._device = device
         self._stopped = threading.Event()
         self._served = served
         self._refused: Signature | None = None
@@ -100,7 +103,7 @@ class BundleWatcher(threading.Thread):
         return True
 
     def _exchange(self) -> LiveRanker:
-        ranker = LiveRanker.open(self._bundle_path, self._store_path)
+        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device)
         try:
             return self._current.exchange(ranker)
         except BaseException:

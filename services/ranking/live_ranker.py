@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.store import EmbeddingStore
 from llmgr_core.store import Snapshot as StoreState
 
+if TYPE_CHECKING:
+    from llmgr_core.ranker.graphed_ranking import GraphedRanking
+
+Device = Literal["cpu", "cuda"]
 WARM_UP_SESSIONS = 50
 WARM_UP_CLICKS = (1, 2, 5, 20, 200)
 FINGERPRINT_SHOWN = 12
@@ -28,7 +33,7 @@ class LiveRanker:
         store_epoch: identity of the store; "" without one.
     """
 
-    def __init__(self, bundle: Bundle, store: EmbeddingStore | None) -> None:
+    def __init__(self, bundle: Bundle, store: EmbeddingStore | None, device: Device = "cpu") -> None:
         self.bundle = bundle
         self.version = bundle.version
         self.fingerprint = bundle.fingerprint or ""
@@ -36,15 +41,22 @@ class LiveRanker:
         self._store = store
         self._transaction = -1
         self.runtime = _runtime(bundle, store)
+        self._graphs: GraphedRanking | None = None
+        if device != "cpu":
+            from llmgr_core.ranker.graphed_ranking import GraphedRanking
+
+            self._graphs = GraphedRanking(bundle.ranker, self.runtime, device)
 
     @classmethod
-    def open(cls, bundle_path: Path, store_path: Path) -> LiveRanker:
+    def open(cls, bundle_path: Path, store_path: Path, device: Device = "cpu") -> LiveRanker:
         """Load and verify a bundle, build the rows of all items, catch up with the store and warm up.
 
         Args:
             store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
+            device: where sessions are ranked.
 
         Raises:
+            LlmgrError: this machine has no such device.
             ArtefactError: the bundle is missing, damaged, of another version, or the store holds another model's vectors.
             StoreError: the store is missing or cannot be read.
         """
@@ -54,7 +66,7 @@ class LiveRanker:
         try:
             if store is not None:
                 _require_same_encoder(bundle, store)
-            ranker = cls(bundle, store)
+            ranker = cls(bundle, store, device)
             ranker.follow()
         except BaseException:
             if store is not None:
@@ -66,7 +78,7 @@ class LiveRanker:
     @property
     def snapshot(self) -> Snapshot:
         """The newest state of rows and tombstones; take it once a request."""
-        return self.runtime.snapshot
+        return self.runtime.snapshot if self._graphs is None else self._graphs.snapshot()
 
     def follow(self) -> list[str] | None:
         """Take in what the store has committed since the last call.

@@ -52,7 +52,7 @@ class RankingServer:
             require_free_port(settings.host, settings.ranking_port)
         self._settings = settings
         served = signature_of(bundle_path, store_path)
-        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path))
+        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device))
         self.registry = CollectorRegistry()
         self.metrics = RankingMetrics(self.registry)
         self.metrics.sequence.set(self.current.sequence)
@@ -65,6 +65,7 @@ class RankingServer:
             served=served,
             poll_seconds=settings.bundle_poll_s,
             metrics=self.metrics,
+            device=settings.device,
         )
         self._pools = (
             ThreadPoolExecutor(OPERATIONS_THREADS, "operations"),
