@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_cases import repeatable
+from topk_cases import assert_same, problem
 
 from kernels import RaggedItems, RaggedScores, score_topk
 from kernels.score_topk import launch_plan
@@ -22,41 +23,6 @@ def through_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMGR_KERNELS", "triton")
 
 
-def items_of_sessions(generator: torch.Generator, sessions: int, items: int, most: int) -> list[list[int]]:
-    lengths = torch.randint(0, most + 1, (sessions,), generator=generator).tolist()
-    return [torch.randint(0, items, (length,), generator=generator).tolist() for length in lengths]
-
-
-def problem(
-    seed: int,
-    sessions: int,
-    items: int,
-    k: int,
-    width: int = 5,
-    *,
-    exclude=False,
-    candidates=False,
-    additive=False,
-    rankable=False,
-    dtype=torch.float32,
-):
-    """Small whole numbers, so that ties abound and every sum is exact in any dtype."""
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randint(-2, 3, (sessions, width), generator=generator).to(dtype)
-    table = torch.randint(-2, 3, (items, width), generator=generator).to(dtype)
-    lists = [items_of_sessions(generator, sessions, items, most) for most in (9, 40, 11)]
-    pairs = [[(item, float(item % 5 - 2)) for item in row] for row in lists[2]]
-    return (
-        z,
-        table,
-        k,
-        RaggedItems.from_lists(lists[0]) if exclude else None,
-        RaggedItems.from_lists(lists[1]) if candidates else None,
-        RaggedScores.from_lists(pairs) if additive else None,
-        torch.rand(items, generator=generator) < 0.8 if rankable else None,
-    )
-
-
 @st.composite
 def problems(draw):
     return problem(
@@ -70,12 +36,6 @@ def problems(draw):
         rankable=draw(st.booleans()),
         dtype=draw(st.sampled_from([torch.float32, torch.float16])),
     )
-
-
-def assert_same(found, expected) -> None:
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1].float())
-    assert torch.allclose(found[2], expected[2].float(), rtol=0, atol=1e-5)
 
 
 @settings(repeatable, max_examples=20)
@@ -257,25 +217,6 @@ def test_no_gradient_is_asked_of_it():
 def test_what_the_kernels_do_not_take_is_said(z, table, k, reason):
     with pytest.raises(ValueError, match=reason):
         score_topk(z, table, k)
-
-
-def flat(case) -> tuple:
-    z, table, k, exclude, candidates, additive, rankable = case
-    lists = (*(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None)))
-    return (z, table, k, *lists, rankable)
-
-
-@pytest.mark.parametrize("lists", [{}, {"exclude": True, "additive": True, "rankable": True}, {"candidates": True}])
-def test_the_operator_is_one_torch_can_reason_about(lists):
-    from kernels.score_topk.triton_path import score_topk_op
-
-    torch.library.opcheck(score_topk_op, flat(problem(11, 2, 40, 3, **lists)))
-
-
-def test_torch_compile_sees_the_whole_function():
-    case = problem(12, 2, 40, 3, exclude=True, additive=True)
-    compiled = torch.compile(lambda *args: score_topk(*args), fullgraph=True, backend="aot_eager")
-    assert_same(compiled(*case), score_topk_reference(*case))
 
 
 @pytest.mark.slow
