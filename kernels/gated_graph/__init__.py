@@ -56,12 +56,7 @@ def gated_graph_layers(
     Raises:
         ValueError: shapes do not fit, or an unknown ``edge_weights``.
     """
-    if nodes.shape != (graph.num_nodes, weights.dimension):
-        raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
-    if edge_weights not in ("binary", "multiplicity"):
-        raise ValueError(f"edge_weights={edge_weights!r} is neither 'binary' nor 'multiplicity'")
-    if num_layers < 0:
-        raise ValueError(f"num_layers={num_layers} is negative")
+    _check_layers(nodes, graph, weights, num_layers, edge_weights)
     path = chosen_path("gated_graph_layers", ("torch", "torch_scatter", "triton"), nodes, _unsupported(nodes, weights))
     if path == "triton":
         from kernels.gated_graph.triton_path import gated_graph_layers_triton
@@ -72,6 +67,17 @@ def gated_graph_layers(
 
         return gated_graph_layers_scatter(nodes, graph, weights, num_layers, edge_weights)
     return gated_graph_layers_torch(nodes, graph, weights, num_layers, edge_weights)
+
+
+def _check_layers(
+    nodes: torch.Tensor, graph: SessionGraph, weights: GatedGraphWeights, num_layers: int, edge_weights: str
+) -> None:
+    if nodes.shape != (graph.num_nodes, weights.dimension):
+        raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
+    if edge_weights not in ("binary", "multiplicity"):
+        raise ValueError(f"edge_weights={edge_weights!r} is neither 'binary' nor 'multiplicity'")
+    if num_layers < 0:
+        raise ValueError(f"num_layers={num_layers} is negative")
 
 
 def _unsupported(nodes: torch.Tensor, weights: GatedGraphWeights) -> str:
@@ -93,6 +99,7 @@ def gated_graph_project_into(
     rows: torch.Tensor,
     positions: torch.Tensor,
     edge_weights: EdgeWeights = "binary",
+    in_place: bool = False,
 ) -> torch.Tensor:
     """Run the layers, project each node with W_p, and place it among the inputs of a language model.
 
@@ -104,23 +111,54 @@ def gated_graph_project_into(
         weights: of the gated layer.
         num_layers: L.
         projection: float [D, d], W_p; no bias.
-        out: [B, T, D], embeddings of the prompt's tokens in the model's dtype; left as it is, a copy is returned.
+        out: [B, T, D], embeddings of the prompt's tokens in the model's dtype.
         rows: int64 [N], the prompt that takes each node; -1 leaves the node out. No (row, position) pair twice.
         positions: int64 [N], the place in that prompt.
         edge_weights: as for ``gated_graph_layers``.
+        in_place: write into ``out``, which must be contiguous, and return it: only the placed rows are moved. Without, ``out``
+            is left as it is and a copy returned, which reads and writes B T D numbers more. A gradient needs the copy,
+            because torch cannot differentiate an operator that changes its argument.
 
     Returns:
-        [B, T, D] in the dtype of ``out``; differentiable with respect to nodes, weights, projection and ``out``.
+        [B, T, D] in the dtype of ``out``; without ``in_place`` differentiable with respect to nodes, weights, projection and
+        ``out``.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, a place is outside ``out`` (seen on the CPU only; on a GPU it is left out), or
+            ``in_place`` where a gradient is asked for or ``out`` is not contiguous.
     """
     if len(rows) != graph.num_nodes or len(positions) != graph.num_nodes:
         raise ValueError(f"{len(rows)} rows and {len(positions)} positions for {graph.num_nodes} nodes")
+    if projection.shape != (out.shape[2], weights.dimension):
+        raise ValueError(f"projection is {tuple(projection.shape)}, out and weights need {(out.shape[2], weights.dimension)}")
+    if in_place:
+        _check_in_place(out, nodes, projection, *weights)
+    if out.device.type == "cpu" and not torch.compiler.is_compiling():
+        inside = (rows < out.shape[0]) & (positions >= 0) & (positions < out.shape[1])
+        if not bool(torch.where(rows >= 0, inside, True).all()):
+            raise ValueError(f"a place is outside the {out.shape[0]} prompts of {out.shape[1]} positions")
+    different = f"nodes are {nodes.dtype}, projection {projection.dtype}" if nodes.dtype != projection.dtype else ""
+    unsupported = _unsupported(nodes, weights) or different
+    if num_layers > 0 and graph.num_nodes > 0:
+        _check_layers(nodes, graph, weights, num_layers, edge_weights)
+        if chosen_path("gated_graph_project_into", ("torch", "triton"), nodes, unsupported) == "triton":
+            from kernels.gated_graph.project_path import gated_graph_project_into_triton
+
+            return gated_graph_project_into_triton(
+                nodes, graph, folded(weights), num_layers, projection, out, rows, positions, edge_weights, in_place
+            )
     hidden = gated_graph_layers(nodes, graph, weights, num_layers, edge_weights)
     placed = torch.nonzero(rows >= 0).squeeze(1)
-    projected = hidden[placed] @ projection.T
-    return out.index_put((rows[placed], positions[placed]), projected.to(out.dtype))
+    projected = (hidden[placed] @ projection.T).to(out.dtype)
+    places = (rows[placed], positions[placed])
+    return out.index_put_(places, projected) if in_place else out.index_put(places, projected)
+
+
+def _check_in_place(out: torch.Tensor, *others: torch.Tensor) -> None:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (out, *others)):
+        raise ValueError("in_place has no gradient: leave it out, or call under torch.no_grad()")
+    if not out.is_contiguous():
+        raise ValueError("in_place needs a contiguous out")
 
 
 def gated_graph_project_pooled(

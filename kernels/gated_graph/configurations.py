@@ -14,10 +14,11 @@ from kernels.gated_graph.backward import (
 )
 from kernels.gated_graph.forward import gated_layers_forward_kernel
 from kernels.gated_graph.launch import STEP, constants
+from kernels.gated_graph.project import CHUNK, gated_project_forward_kernel
 from kernels.gated_graph.wide import wide_edges_kernel
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-DIMENSIONS = (16, 32, 48, 64, 128)
+DIMENSIONS = (16, 32, 64, 128)
 # What every kernel of the layer is told of the graph, and sizes that vary.
 GRAPH = {"blocks_ptr": "*i64", "planes_ptr": "*i32", "degrees_ptr": "*i32", "plane_words": "i32", "num_planes": "i32"}
 
@@ -108,6 +109,25 @@ def _wide_input_gradients(dtype: str, d: int) -> Configuration:
     )
 
 
+def _project(dtype: str, d: int, wide: bool) -> Configuration:
+    sizes = ("num_nodes", "num_layers", "width", "num_columns", "num_prompts", "prompt_length", "chunks")
+    return Configuration(
+        name=f"gated_project_forward {dtype} d={d}{' wide' if wide else ''}",
+        kernel=gated_project_forward_kernel,
+        types={
+            **_pointers(dtype, "nodes", "hidden", "states", "maps", "biases", "projection", "out"),
+            **GRAPH,
+            "rows_ptr": "*i64",
+            "positions_ptr": "*i64",
+            **dict.fromkeys(sizes, "i32"),
+        },
+        constants={**constants(d, DTYPES[dtype]), "STEP": STEP, "CHUNK": CHUNK, "WIDE": wide},
+        num_stages=1,
+        representative=d == 64 and not wide,
+        wgmma=True,
+    )
+
+
 CONFIGURATIONS = [
     *(
         make(dtype, d)
@@ -117,7 +137,7 @@ CONFIGURATIONS = [
     ),
     *(
         make(dtype, d, flag)
-        for make in (_forward, _wide_edges)
+        for make in (_forward, _wide_edges, _project)
         for dtype in DTYPES
         for d in DIMENSIONS
         for flag in (False, True)

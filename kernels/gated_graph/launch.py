@@ -9,21 +9,25 @@ import triton.language as tl
 
 from kernels.session_tiles import TILE_NODES
 
-# Inner dimension of one step of a product, the tensor cores' least for 16-bit numbers. d is padded to a multiple of it.
+# Inner dimension of one step of a product: the tensor cores' least for 16-bit numbers.
 STEP = 16
 
 
+def padded_dimension(dimension: int) -> int:
+    """16, 32, 64 or 128: each compiled and checked; a part with bounds inside would need registers that are not there."""
+    return max(16, 1 << (dimension - 1).bit_length())
+
+
 def constants(dimension: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Compile-time arguments that all kernels of the layer share, for a dimension that is a multiple of STEP.
+    """Compile-time arguments that all kernels of the layer share, for a padded dimension.
 
     A part of COLUMNS outputs takes all its inputs at once. 16 keep fp32's three tf32 products within the registers; with 32,
     three programs of the others share a multiprocessor, which is worth the means being formed twice at d = 64.
     """
-    narrow = dtype in (torch.float32, torch.float64) or dimension % 32 != 0
     return {
         "D": dimension,
         "TILE": TILE_NODES,
-        "COLUMNS": 16 if narrow else 32,
+        "COLUMNS": 16 if dtype in (torch.float32, torch.float64) else min(32, dimension),
         "ACC": tl.float64 if dtype == torch.float64 else tl.float32,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
     }

@@ -10,7 +10,7 @@ from torch.nn import functional
 from kernels.gated_graph.backward import launch_backward
 from kernels.gated_graph.folding import FoldedGraphWeights
 from kernels.gated_graph.forward import launch_forward
-from kernels.gated_graph.launch import STEP
+from kernels.gated_graph.launch import padded_dimension
 from kernels.session_graph import SessionGraph
 
 
@@ -73,6 +73,22 @@ def _gradients(ctx: Any, grad: torch.Tensor, states_grad: torch.Tensor) -> tuple
 gated_layers_forward.register_autograd(_gradients, setup_context=_save)
 
 
+def padded(
+    nodes: torch.Tensor, weights: FoldedGraphWeights, projection: torch.Tensor
+) -> tuple[torch.Tensor, FoldedGraphWeights, torch.Tensor]:
+    """The same with d one of the few dimensions that the kernels are compiled for.
+
+    Channels whose maps and biases are zero stay zero through every layer: their candidate is tanh(0).
+    """
+    padding = padded_dimension(nodes.shape[1]) - nodes.shape[1]
+    if padding == 0:
+        return nodes, weights, projection
+    wider = FoldedGraphWeights(
+        functional.pad(weights.maps, (0, padding, 0, padding)), functional.pad(weights.biases, (0, padding))
+    )
+    return functional.pad(nodes, (0, padding)), wider, functional.pad(projection, (0, padding))
+
+
 def gated_graph_layers_triton(
     nodes: torch.Tensor, graph: SessionGraph, weights: FoldedGraphWeights, num_layers: int, edge_weights: str = "binary"
 ) -> torch.Tensor:
@@ -81,15 +97,9 @@ def gated_graph_layers_triton(
         return nodes
     tiles = graph.tiles if edge_weights == "binary" else graph.weighted_tiles
     d = nodes.shape[1]
-    padding = -d % STEP
-    if padding:
-        # Channels whose maps and biases are zero stay zero through every layer: their candidate is tanh(0).
-        nodes = functional.pad(nodes, (0, padding))
-        weights = FoldedGraphWeights(
-            functional.pad(weights.maps, (0, padding, 0, padding)), functional.pad(weights.biases, (0, padding))
-        )
+    nodes, weights, _ = padded(nodes, weights, nodes)
     out: torch.Tensor
     out, _ = gated_layers_forward(
         nodes, *weights, tiles.tile_offsets, tiles.wide_blocks, tiles.planes, tiles.degrees, num_layers
     )
-    return out[:, :d] if padding else out
+    return out[:, :d]
