@@ -61,7 +61,7 @@ def catalogue_session_gradient_kernel(
                 items = (items.to(wide) * inverse_norm[:, None]).to(items.dtype)
             else:
                 share = share * inverse_norm[None, :]
-        gradient = tl.dot(share.to(items.dtype), items, gradient, input_precision=INPUT_PRECISION)
+        gradient += tl.dot(share.to(items.dtype), items, input_precision=INPUT_PRECISION)
     place = (split.to(tl.int64) * num_sessions + session)[:, None] * D + tl.arange(0, BLOCK_D)[None, :]
     tl.store(partial_ptr + place, gradient * 2.0**-LIFT, mask=inside[:, None] & (tl.arange(0, BLOCK_D) < D)[None, :])
 

@@ -55,7 +55,7 @@ def catalogue_table_gradient_kernel(
         logits = tl.dot(items, tl.trans(z), input_precision=INPUT_PRECISION) * item_scale
         share = tl.exp2(logits - lse[None, :])
         share = tl.where(item[:, None] == target[None, :], share - 2.0**LIFT, share) * weight[None, :]
-        gradient = tl.dot(share.to(z.dtype), z, gradient, input_precision=INPUT_PRECISION)
+        gradient += tl.dot(share.to(z.dtype), z, input_precision=INPUT_PRECISION)
     gradient = gradient * (tl.load(factor_ptr).to(wide) * 2.0**-LIFT)
     if COSINE:
         direction = load_rows(table_ptr, item, num_items, D, BLOCK_D).to(wide) * inverse_norm

@@ -34,19 +34,19 @@ spills. single_hopper: fp32 from compute capability 9 on, where factors of produ
 """
 
 FORWARD: TilesByWidth = {
-    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(128, 128, 8, 2), 256: Tiles(64, 64, 4, 2)},
+    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(128, 64, 8, 2), 256: Tiles(64, 64, 4, 2)},
     "single": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 64, 8, 2)},
     "single_hopper": {64: Tiles(64, 64, 4, 2), 128: Tiles(64, 64, 8, 2)},
 }
 SESSION_GRADIENT: TilesByWidth = {
-    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(64, 64, 4, 2), 256: Tiles(64, 64, 8, 2)},
+    "half": {64: Tiles(128, 64, 8, 3), 128: Tiles(64, 64, 4, 2), 256: Tiles(64, 32, 8, 2)},
     "single": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 32, 8, 2)},
     "single_hopper": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 32, 8, 2)},
 }
 TABLE_GRADIENT: TilesByWidth = {
     "half": {64: Tiles(64, 128, 8, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(32, 64, 8, 2)},
-    "single": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 32, 8, 2)},
-    "single_hopper": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 32, 8, 2)},
+    "single": {64: Tiles(64, 32, 4, 2), 128: Tiles(32, 16, 8, 2)},
+    "single_hopper": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 16, 8, 2)},
 }
 
 
