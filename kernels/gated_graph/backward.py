@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from kernels.gated_graph.gate_gradients import input_gradients, store_gate_gradients
-from kernels.gated_graph.launch import STEP, constants
+from kernels.gated_graph.launch import STEP, constants, product_constants
 from kernels.gated_graph.tile import block_rows, edge_product, load_degrees, load_rows, store_rows, tile_edges
 from kernels.gated_graph.wide import launch_wide_means, launch_wide_sums
 
@@ -181,7 +181,8 @@ def launch_backward(
             )  # fmt: skip
         if len(wide_blocks):
             shares_in, shares_out = torch.empty_like(nodes), torch.empty_like(nodes)
-            grid = (len(wide_blocks), -(-d // shared["COLUMNS"]))
+            products = {**shared, **product_constants(d, nodes.dtype)}
+            grid = (len(wide_blocks), d // products["COLUMNS"])
             source = grad
             for layer in reversed(range(num_layers)):
                 x = states[layer - 1] if layer else nodes
@@ -191,7 +192,7 @@ def launch_backward(
                     x, means[layer], source, pre[layer], target, maps, biases, wide_blocks, degrees, d, num_warps=4, **shared
                 )
                 wide_input_gradients_kernel[grid](
-                    pre[layer], target, shares_in, shares_out, maps, wide_blocks, degrees, d, num_warps=8, **shared
+                    pre[layer], target, shares_in, shares_out, maps, wide_blocks, degrees, d, **products
                 )
                 launch_wide_sums(shares_out, shares_in, target, wide_blocks, planes, degrees)
                 source = target

@@ -13,7 +13,7 @@ from kernels.gated_graph.backward import (
     wide_input_gradients_kernel,
 )
 from kernels.gated_graph.forward import gated_layers_forward_kernel
-from kernels.gated_graph.launch import STEP, constants
+from kernels.gated_graph.launch import STEP, constants, product_constants
 from kernels.gated_graph.project import CHUNK, gated_project_forward_kernel
 from kernels.gated_graph.wide import wide_edges_kernel
 
@@ -93,6 +93,8 @@ def _wide_gate_gradients(dtype: str, d: int) -> Configuration:
 
 
 def _wide_input_gradients(dtype: str, d: int) -> Configuration:
+    shared = product_constants(d, DTYPES[dtype])
+    num_warps = shared.pop("num_warps")
     return Configuration(
         name=f"gated_layers wide input gradients {dtype} d={d}",
         kernel=wide_input_gradients_kernel,
@@ -102,8 +104,8 @@ def _wide_input_gradients(dtype: str, d: int) -> Configuration:
             "degrees_ptr": "*i32",
             "width": "i32",
         },
-        constants={**constants(d, DTYPES[dtype]), "STEP": STEP},
-        num_warps=8,
+        constants={**shared, "STEP": STEP},
+        num_warps=num_warps,
         num_stages=1,
         representative=d == 64,
     )

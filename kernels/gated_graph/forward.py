@@ -45,13 +45,15 @@ def run_layers(
     """
     layer_cells = num_nodes.to(tl.int64) * D
     row, filled = block_rows(blocks_ptr, TILE)
-    degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
     edges_in, edges_out = tile_edges(
         planes_ptr, plane_words, num_planes, row, filled, TILE, WIDE, nodes_ptr.dtype.element_ty, ACC
     )  # fmt: skip
     source_ptr = nodes_ptr
     layer = num_layers * 0
     while layer < num_layers:
+        # Read anew, so that addresses do not live from layer to layer: fp32 takes all registers of a thread.
+        row, filled = block_rows(blocks_ptr, TILE)
+        degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
         target_ptr = out_ptr
         if layer < num_layers - 1:
             target_ptr = states_ptr + layer * layer_cells

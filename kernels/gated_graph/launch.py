@@ -31,3 +31,9 @@ def constants(dimension: int, dtype: torch.dtype) -> dict[str, Any]:
         "ACC": tl.float64 if dtype == torch.float64 else tl.float32,
         "PRECISION": "tf32x3" if dtype == torch.float32 else "tf32",
     }
+
+
+def product_constants(dimension: int, dtype: torch.dtype) -> dict[str, Any]:
+    """The same for a kernel that only multiplies, with its number of warps: there is room for wider parts."""
+    columns = min(32, dimension)
+    return {**constants(dimension, dtype), "COLUMNS": columns, "num_warps": 4 if columns == 32 else 8}
