@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -20,9 +21,7 @@ class GatedGraphWeights(NamedTuple):
         gate_hidden: [3d, d] (W_hh).
         gate_hidden_bias: [3d] (b_hh).
 
-    The original SR-GNN adds b_iah and b_oah to the aggregates of every node, also without edges: exact here as
-    ``gate_input_bias + gate_input @ cat([b_iah, b_oah])``. RecBole-GNN mixes with 1 - z: negate the z blocks
-    (rows d:2d) of the four gate tensors to take its checkpoints over.
+    ``from_srgnn`` and ``from_recbole_gnn`` take checkpoints of other programs over.
     """
 
     edge_in: torch.Tensor
@@ -49,3 +48,70 @@ class GatedGraphWeights(NamedTuple):
 
         d = dimension
         return cls(draw(d, d), draw(d), draw(d, d), draw(d), draw(3 * d, 2 * d), draw(3 * d), draw(3 * d, d), draw(3 * d))
+
+    @classmethod
+    def from_srgnn(cls, state: Mapping[str, torch.Tensor], prefix: str = "gnn.") -> GatedGraphWeights:
+        """Take over a checkpoint of the original SR-GNN (``pytorch_code``), or of RecBole's SRGNN (``prefix="gnn."`` too).
+
+        Its aggregates have biases of their own, b_iah and b_oah (b_ioh in RecBole), for every node, also without edges: the
+        same as ``b_ih + W_ih [b_iah ; b_oah]`` in the gates. ``linear_edge_f`` takes no part in its layer.
+
+        Args:
+            state: the checkpoint's state dictionary.
+            prefix: what stands before the cell's names in it.
+
+        Raises:
+            KeyError: a tensor is missing; the message names it.
+        """
+        out_bias = "b_oah" if f"{prefix}b_oah" in state else "b_ioh"
+        aggregate_bias = torch.cat([_named(state, f"{prefix}b_iah"), _named(state, prefix + out_bias)])
+        gate_input = _named(state, f"{prefix}w_ih")
+        return cls(
+            edge_in=_named(state, f"{prefix}linear_edge_in.weight"),
+            edge_in_bias=_named(state, f"{prefix}linear_edge_in.bias"),
+            edge_out=_named(state, f"{prefix}linear_edge_out.weight"),
+            edge_out_bias=_named(state, f"{prefix}linear_edge_out.bias"),
+            gate_input=gate_input,
+            gate_input_bias=_named(state, f"{prefix}b_ih") + gate_input @ aggregate_bias,
+            gate_hidden=_named(state, f"{prefix}w_hh"),
+            gate_hidden_bias=_named(state, f"{prefix}b_hh"),
+        )
+
+    @classmethod
+    def from_recbole_gnn(cls, state: Mapping[str, torch.Tensor], prefix: str = "gnncell.") -> GatedGraphWeights:
+        """Take over a checkpoint of RecBole-GNN's SR-GNN cell.
+
+        It mixes with 1 - z where SR-GNN mixes with z, and 1 - sigmoid(a) = sigmoid(-a): the z blocks of all gate tensors are
+        negated.
+
+        Args:
+            state: the checkpoint's state dictionary.
+            prefix: what stands before the cell's names in it.
+
+        Raises:
+            KeyError: a tensor is missing; the message names it.
+        """
+        d = len(_named(state, f"{prefix}incomming_conv.lin.weight"))
+        sign = torch.ones(3 * d, 1)
+        sign[d : 2 * d] = -1
+
+        def turned(name: str) -> torch.Tensor:
+            tensor = _named(state, prefix + name)
+            return tensor * (sign if tensor.ndim == 2 else sign[:, 0]).to(tensor)
+
+        return cls(
+            edge_in=_named(state, f"{prefix}incomming_conv.lin.weight"),
+            edge_in_bias=_named(state, f"{prefix}incomming_conv.lin.bias"),
+            edge_out=_named(state, f"{prefix}outcomming_conv.lin.weight"),
+            edge_out_bias=_named(state, f"{prefix}outcomming_conv.lin.bias"),
+            gate_input=turned("lin_ih.weight"),
+            gate_input_bias=turned("lin_ih.bias"),
+            gate_hidden=turned("lin_hh.weight"),
+            gate_hidden_bias=turned("lin_hh.bias"),
+        )
+
+
+def _named(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    if name not in state:
+        raise KeyError(f"the checkpoint has no {name!r}")
+    return state[name]

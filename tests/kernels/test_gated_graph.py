@@ -78,25 +78,72 @@ def test_the_gate_is_a_gru_cell_on_the_two_means():
     assert relative_error(gated_graph_layers(nodes, graph, weights, 1), expected) < 1e-13
 
 
-def test_the_documented_mapping_takes_recbole_gnn_gates_over():
-    # RecBole-GNN's cell ends in (1 - z) * hidden + z * new.
-    graph = build([[0, 1, 2, 1]]).graph
-    nodes, weights = draw(graph)
+def random_state(shapes):
+    generator = torch.Generator().manual_seed(4)
+    return {name: torch.randn(*shape, dtype=torch.float64, generator=generator) for name, shape in shapes.items()}
 
-    def negate(tensor):
-        return torch.cat([tensor[:D], -tensor[D : 2 * D], tensor[2 * D :]])
 
-    mapped = weights._replace(
-        gate_input=negate(weights.gate_input),
-        gate_input_bias=negate(weights.gate_input_bias),
-        gate_hidden=negate(weights.gate_hidden),
-        gate_hidden_bias=negate(weights.gate_hidden_bias),
+def dense_means(graph):
+    """(mean over incoming, mean over outgoing edges) as dense matrices; rows without such edges are zero."""
+    adjacency = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=torch.float64)
+    adjacency[graph.edge_source, graph.edge_target] = 1
+    return adjacency.T / adjacency.sum(0).clamp(min=1)[:, None], adjacency / adjacency.sum(1).clamp(min=1)[:, None]
+
+
+@pytest.mark.parametrize("out_bias", ["b_oah", "b_ioh"])
+def test_checkpoints_of_the_original_are_taken_over(out_bias):
+    # The biases of its aggregates count for all nodes, those of its edge maps as often as the row of means sums to.
+    shapes = {"w_ih": (3 * D, 2 * D), "w_hh": (3 * D, D), "b_ih": (3 * D,), "b_hh": (3 * D,), "b_iah": (D,), out_bias: (D,)}
+    for side in ("in", "out", "f"):
+        shapes |= {f"linear_edge_{side}.weight": (D, D), f"linear_edge_{side}.bias": (D,)}
+    state = random_state({f"gnn.{name}": shape for name, shape in shapes.items()})
+    graph = build([[0, 1, 2, 1], [3], [4, 4]]).graph
+    nodes, _ = draw(graph)
+    mean_in, mean_out = dense_means(graph)
+    a_in = mean_in @ (nodes @ state["gnn.linear_edge_in.weight"].T + state["gnn.linear_edge_in.bias"]) + state["gnn.b_iah"]
+    a_out = mean_out @ (nodes @ state["gnn.linear_edge_out.weight"].T + state["gnn.linear_edge_out.bias"])
+    cell = torch.nn.GRUCell(2 * D, D).double()
+    gates = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+    cell.load_state_dict({ours: state[f"gnn.{theirs}"] for ours, theirs in gates.items()})
+    expected = cell(torch.cat([a_in, a_out + state[f"gnn.{out_bias}"]], dim=1), nodes)
+    found = gated_graph_layers(nodes, graph, GatedGraphWeights.from_srgnn(state), 1)
+    assert relative_error(found, expected) < 1e-13
+    del state["gnn.w_hh"]
+    with pytest.raises(KeyError, match=r"gnn\.w_hh"):
+        GatedGraphWeights.from_srgnn(state)
+
+
+def test_checkpoints_of_recbole_gnn_are_taken_over():
+    parts = {
+        "incomming_conv.lin.weight": (D, D),
+        "incomming_conv.lin.bias": (D,),
+        "outcomming_conv.lin.weight": (D, D),
+        "outcomming_conv.lin.bias": (D,),
+        "lin_ih.weight": (3 * D, 2 * D),
+        "lin_ih.bias": (3 * D,),
+        "lin_hh.weight": (3 * D, D),
+        "lin_hh.bias": (3 * D,),
+    }
+    state = random_state({f"gnncell.{name}": shape for name, shape in parts.items()})
+    graph = build([[0, 1, 2, 1], [3], [4, 4]]).graph
+    nodes, _ = draw(graph)
+    mean_in, mean_out = dense_means(graph)
+
+    def linear(name, x):
+        return x @ state[f"gnncell.{name}.weight"].T + state[f"gnncell.{name}.bias"]
+
+    aggregates = torch.cat(
+        [mean_in @ linear("incomming_conv.lin", nodes), mean_out @ linear("outcomming_conv.lin", nodes)], dim=1
     )
-    ours = gated_graph_layers(nodes, graph, weights, 1)
-    theirs = gated_graph_layers(nodes, graph, mapped, 1)
-    # n = ours - z (x - n) and theirs = n + (1 - z)(x - n): together n + x
-    reset_free = ours + theirs - nodes
-    assert relative_error((ours - reset_free) + (theirs - reset_free), nodes - reset_free) < 1e-12
+    edges, hidden = linear("lin_ih", aggregates).split(D, dim=1), linear("lin_hh", nodes).split(D, dim=1)
+    candidate = torch.tanh(edges[2] + torch.sigmoid(edges[0] + hidden[0]) * hidden[2])
+    # Here the gate's complement keeps the old vector.
+    expected = torch.lerp(nodes, candidate, torch.sigmoid(edges[1] + hidden[1]))
+    found = gated_graph_layers(nodes, graph, GatedGraphWeights.from_recbole_gnn(state), 1)
+    assert relative_error(found, expected) < 1e-13
+    del state["gnncell.lin_hh.bias"]
+    with pytest.raises(KeyError, match=r"lin_hh\.bias"):
+        GatedGraphWeights.from_recbole_gnn(state)
 
 
 def test_multiplicity_counts_repeated_edges_and_binary_does_not():
