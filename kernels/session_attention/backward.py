@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.session_attention.forward import block_width, row_bounds, shape_of_program
+from kernels.session_attention.forward import block_width, row_bounds
 
 
 @triton.jit(do_not_specialize=["num_rows"])  # type: ignore[untyped-decorator]
@@ -150,6 +150,11 @@ def session_attention_bwd_keys_kernel(
     out = grad_projected_ptr + head * WIDTH + first * (3 * D) + D + of_row
     tl.store(out, grad_key.to(dtype), mask=row_inside)
     tl.store(out + D, grad_value.to(dtype), mask=row_inside)
+
+
+def shape_of_program(dtype: torch.dtype) -> tuple[int, int, int]:
+    """Rows of a tile, rows it is compared with at once, and warps; tiles of 64 rows need every register there is."""
+    return (32, 32, 4) if dtype.itemsize == 2 else (16, 16, 4)
 
 
 def launch(

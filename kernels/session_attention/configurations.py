@@ -16,7 +16,7 @@ _GRADIENTS = ["grad", "grad_projected"]
 
 def _all_rows(name: str, kernel: Any, others: str, sums: list[str], dtype: str, width: int, causal: bool) -> Configuration:
     floats = ["projected", *{"forward": ["attended"], "queries": ["attended", *_GRADIENTS]}.get(name, _GRADIENTS)]
-    size, compared, warps = forward.shape_of_program(DTYPES[dtype])
+    size, compared, warps = (forward if name == "forward" else backward).shape_of_program(DTYPES[dtype])
     return Configuration(
         name=f"session_attention {name} {dtype} width={width}{' causal' if causal else ''}",
         kernel=kernel,

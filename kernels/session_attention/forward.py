@@ -99,7 +99,7 @@ def block_width(width: int) -> int:
 
 def shape_of_program(dtype: torch.dtype) -> tuple[int, int, int]:
     """Rows of a tile, rows it is compared with at once, and warps; float32 is multiplied in three parts."""
-    return (64, 32, 4) if dtype.itemsize == 2 else (16, 32, 4)
+    return (64, 32, 4) if dtype.itemsize == 2 else (16, 16, 4)
 
 
 def launch(
