@@ -60,7 +60,9 @@ def catalogue_plan(
     """Tiles for B sessions in the dtype that is multiplied, on a GPU of that compute capability (90 is sm_90)."""
     block_d = next(width for width in (64, 128) if dimension <= width)
     if num_sessions <= FEW_SESSIONS:
-        return CataloguePlan(FEW_SESSIONS, 32 if num_items <= SMALL_CATALOGUE else 64, block_d, 4, 3)
+        if num_items <= SMALL_CATALOGUE:
+            return CataloguePlan(FEW_SESSIONS, 32, block_d, 4, 2)
+        return CataloguePlan(FEW_SESSIONS, 64, block_d, 4, 3)
     if z_dtype != torch.float32:
         return CataloguePlan(128, 64, block_d, 8, 3)
     if block_d == 64:

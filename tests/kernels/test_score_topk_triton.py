@@ -45,8 +45,10 @@ def test_ids_scores_and_order_are_the_references(case):
 
 
 def test_many_sessions_meet_only_their_own_edits():
-    case = problem(3, 18, 100, 4, exclude=True, additive=True)
-    assert_same(score_topk(*case), score_topk_reference(*case))
+    """Two blocks of sessions; all products are zero, so that every edit counts in the log-sum-exp."""
+    z, *others = problem(3, 18, 100, 4, 65, exclude=True, additive=True)
+    z = torch.zeros_like(z)
+    assert_same(score_topk(z, *others), score_topk_reference(z, *others))
 
 
 def test_edits_sorted_by_tile_say_the_same_as_edits_looked_through(monkeypatch):
@@ -140,7 +142,7 @@ def test_equal_rows_tie_by_index_wherever_they_stand():
 
 
 def test_positive_and_negative_zero_are_one_score():
-    z, table = torch.tensor([[1.0]]), torch.tensor([[-0.0], [0.0], [-1.0], [0.0]])
+    z, table = torch.tensor([[1e-30]]), torch.tensor([[-1e-30], [0.0], [-1.0], [1e-30]])
     assert score_topk(z, table, 4)[0].tolist() == [[0, 1, 3, 2]]
 
 
@@ -177,6 +179,20 @@ def test_evidence_lifts_an_item_of_a_poor_block_and_sinks_the_best_of_a_good_one
     ids, scores, _ = score_topk(z, table, 2, None, None, additive)
     assert ids.tolist() == [[199, 1]]
     assert scores[0, 0] == 5.0
+
+
+def test_evidence_that_tf32_cannot_hold_is_in_the_log_sum_exp():
+    values = [1.0 + 2.0**-11 + 2.0**-20, -(3.0 + 2.0**-12)]
+    additive = RaggedScores.from_lists([[(0, values[0]), (1, values[1])]])
+    _, _, lse = score_topk(torch.ones(1, 1), torch.zeros(2, 1), 1, None, None, additive)
+    assert torch.allclose(lse.double(), torch.tensor(values).double().logsumexp(0), rtol=0, atol=2e-7)
+
+
+def test_repeated_candidates_count_once():
+    z, table = torch.ones(1, 1), torch.linspace(0.0, 1.0, 9)[:, None]
+    ids, _, lse = score_topk(z, table, 4, candidates=RaggedItems.from_lists([[3, 8, 3, 3, 8, 0]]))
+    assert ids.tolist() == [[8, 3, 0, -1]]
+    assert torch.allclose(lse, table[[0, 3, 8], 0].logsumexp(0), rtol=0, atol=1e-6)
 
 
 def test_empty_catalogue_empty_batch_and_empty_candidates():

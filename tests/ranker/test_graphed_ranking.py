@@ -116,6 +116,7 @@ def test_inserts_edits_and_deletions_are_followed_in_place(make_stored, encoder)
     runtime.upsert("item-3", new_vector(2))
     runtime.remove("item-4")
     assert_same(runtime, ranking, at(3, 4), 100)
+    assert_same(runtime, ranking, at(3), 100)
     runtime.upsert("item-4", new_vector(3))
     assert_same(runtime, ranking, at(3, 4), 100)
     assert ranking._rows.table is table
