@@ -13,11 +13,13 @@ import contextlib
 import importlib
 import io
 import json
+import multiprocessing
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,11 +146,26 @@ def compile_for(configuration: Configuration, target: int) -> Compiled:
     )
 
 
-def compile_all(configurations: Iterable[Configuration]) -> Iterator[Compiled]:
-    """Compile each for each of its targets."""
-    for configuration in configurations:
-        for target in configuration.targets:
-            yield compile_for(configuration, target)
+def chosen_configurations(everything: bool, match: str) -> list[Configuration]:
+    """The representative configurations, or all of them, whose name contains ``match``; always in the same order."""
+    return [one for one in all_configurations() if (everything or one.representative) and match in one.name]
+
+
+def compile_all(everything: bool, match: str, jobs: int) -> Iterator[Compiled]:
+    """Compile the chosen configurations for each of their targets, in order, ``jobs`` processes at a time."""
+    numbered = [
+        (everything, match, number, target)
+        for number, configuration in enumerate(chosen_configurations(everything, match))
+        for target in configuration.targets
+    ]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_compile_numbered, numbered)
+
+
+def _compile_numbered(place: tuple[bool, str, int, int]) -> Compiled:
+    # A kernel cannot be sent to another process; its place in the list can.
+    everything, match, number, target = place
+    return compile_for(chosen_configurations(everything, match)[number], target)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,14 +173,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels.compilation", description=__doc__.splitlines()[0])
     parser.add_argument("--all", action="store_true", help="all configurations, not only the representative ones")
     parser.add_argument("--match", default="", help="only configurations whose name contains this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side (default: one a core)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    configurations = [one for one in all_configurations() if (chosen.all or one.representative) and chosen.match in one.name]
     bad = 0
     if not chosen.json:
         print(f"{'kernel':56} {'sm':>3} {'regs':>5} {'spill B':>8} {'shared B':>9} {'wgmma':>6} {'s':>6}")
-    for one in compile_all(configurations):
+    for one in compile_all(chosen.all, chosen.match, chosen.jobs):
         bad += bool(one.problems)
         if chosen.json:
             print(json.dumps({**asdict(one), "problems": one.problems}), flush=True)
