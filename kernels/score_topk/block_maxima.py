@@ -60,7 +60,7 @@ def _add_edits(
     return changes
 
 
-@triton.jit(do_not_specialize=["num_sessions", "num_items", "tiles_per_part", "num_parts"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["num_sessions", "num_items", "num_parts"])  # type: ignore[untyped-decorator]
 def block_maxima_kernel(
     z_ptr: tl.tensor,
     table_ptr: tl.tensor,
@@ -77,7 +77,6 @@ def block_maxima_kernel(
     rankable_ptr: tl.tensor,
     num_sessions: tl.tensor,
     num_items: tl.tensor,
-    tiles_per_part: tl.tensor,
     num_parts: tl.tensor,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -88,8 +87,9 @@ def block_maxima_kernel(
     HAS_ADDITIVE: tl.constexpr,
     HAS_RANKABLE: tl.constexpr,
     SORTED: tl.constexpr,
+    TILES: tl.constexpr,
 ) -> None:
-    """One program: BLOCK_B sessions against a run of tiles of BLOCK_V items.
+    """One program: BLOCK_B sessions against a run of TILES tiles of BLOCK_V items.
 
         maxima[b, t] = max over eligible v in tile t of score_bv
         part_maximum[b, p], part_sum[b, p] = max, sum exp(score_bv - max) over part p
@@ -120,8 +120,9 @@ def block_maxima_kernel(
 
     maximum = tl.full([BLOCK_B], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_B], tl.float32)
-    first_tile = part.to(tl.int64) * tiles_per_part
-    for tile in range(first_tile, tl.minimum(first_tile + tiles_per_part, num_tiles)):
+    first_tile = part.to(tl.int64) * TILES
+    for step in range(TILES):
+        tile = first_tile + step
         first_item = tile * BLOCK_V
         item = first_item + tl.arange(0, BLOCK_V)
         known = item < num_items
@@ -129,7 +130,8 @@ def block_maxima_kernel(
         scores = tl.dot(z, tl.trans(rows.to(z.dtype)), input_precision="tf32x3")
         if HAS_EXCLUDE or HAS_ADDITIVE:
             changes = tl.zeros([BLOCK_B, BLOCK_V], tl.float32)
-            group = row_block.to(tl.int64) * num_tiles + tile
+            # Behind the last tile there is nothing, and nothing to edit.
+            group = tl.minimum(row_block.to(tl.int64) * num_tiles + tile, tl.num_programs(0) * num_tiles - 1)
             if HAS_EXCLUDE:
                 if SORTED:
                     begin = tl.load(exclude_bounds_ptr + group)
@@ -185,7 +187,8 @@ def block_maxima_kernel(
             known &= tl.load(rankable_ptr + item, mask=known, other=0) != 0
         scores = tl.where(known[None, :], scores, float("-inf"))
         tops = tl.max(scores, axis=1)
-        tl.store(maxima_ptr + session * num_tiles + tile, tops, mask=real)
+        held = tl.where(tile < num_tiles, num_sessions, 0)
+        tl.store(maxima_ptr + session * num_tiles + tile, tops, mask=session < held)
         raised = tl.maximum(maximum, tops)
         # A session with nothing eligible so far has no finite maximum to shift by.
         shift = tl.where(raised == float("-inf"), 0.0, raised) * LOG2_E

@@ -36,7 +36,7 @@ SESSIONS = {"exclude_sessions_ptr": "*i64", "additive_sessions_ptr": "*i64"}
 
 def _block_maxima() -> Iterator[Configuration]:
     pointers = {"maxima_ptr": "*fp32", "part_maximum_ptr": "*fp32", "part_sum_ptr": "*fp32"}
-    sizes = dict.fromkeys(("num_sessions", "num_items", "tiles_per_part", "num_parts"), "i32")
+    sizes = dict.fromkeys(("num_sessions", "num_items", "num_parts"), "i32")
     shapes = (("1 x 12k", 1, 12_101), ("1 x 1M", 1, 10**6), ("1024 x 1M", 1024, 10**6))
     edits = ("", " by session", " by tile")
     for (dtype, z_type, table_type), d, (shape, num_sessions, num_items), edited, target in product(
@@ -62,6 +62,7 @@ def _block_maxima() -> Iterator[Configuration]:
                 "HAS_ADDITIVE": bool(edited),
                 "HAS_RANKABLE": bool(edited),
                 "SORTED": edited == " by tile",
+                "TILES": launch_plan.tiles_per_part(-(-num_items // plan.block_v), -(-num_sessions // plan.block_b)),
             },
             num_warps=plan.num_warps,
             num_stages=plan.num_stages,

@@ -92,7 +92,7 @@ def _rank_catalogue(
     num_sessions, num_items, dimension = len(z), len(table), z.shape[1]
     num_tiles = triton.cdiv(num_items, tiles.block_v)
     row_blocks = triton.cdiv(num_sessions, tiles.block_b)
-    tiles_per_part = triton.cdiv(num_tiles, max(1, launch_plan.PROGRAMS // row_blocks))
+    tiles_per_part = launch_plan.tiles_per_part(num_tiles, row_blocks)
     num_parts = triton.cdiv(num_tiles, tiles_per_part)
 
     num_edits = sum(len(one.indices) for one in (exclude, additive) if one is not None)
@@ -116,7 +116,6 @@ def _rank_catalogue(
         rankable,
         num_sessions,
         num_items,
-        tiles_per_part,
         num_parts,
         D=dimension,
         BLOCK_D=tiles.block_d,
@@ -127,6 +126,7 @@ def _rank_catalogue(
         HAS_ADDITIVE=additive is not None,
         HAS_RANKABLE=rankable is not None,
         SORTED=in_order,
+        TILES=tiles_per_part,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
     )

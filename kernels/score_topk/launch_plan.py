@@ -71,6 +71,11 @@ def catalogue_plan(
     return CataloguePlan(FEW_SESSIONS, 64, block_d, 4, 3)
 
 
+def tiles_per_part(num_tiles: int, row_blocks: int) -> int:
+    """Tiles of one program: a power of two, so that catalogues of like size share a compiled kernel."""
+    return 1 << (max(1, num_tiles * row_blocks // PROGRAMS).bit_length() - 1)
+
+
 def selection_plan(k: int, num_blocks: int) -> SelectionPlan:
     """Slots for k blocks and the spare ones."""
     slots = next(size for size in KEEPS if k + SPARE_BLOCKS <= size)

@@ -62,12 +62,14 @@ def ranking_kernel(
             maximum, total = _absorb(maximum, total, scores, 1.0)
         at += CHUNK
     if not RAGGED:
-        for start in range(0, num_parts, CHUNK):
-            part = start + tl.arange(0, CHUNK)
+        first = 0
+        while first < num_parts:
+            part = first + tl.arange(0, CHUNK)
             there = part < num_parts
             tops = tl.load(part_maximum_ptr + session * num_parts + part, mask=there, other=float("-inf"))
             sums = tl.load(part_sum_ptr + session * num_parts + part, mask=there, other=0.0)
             maximum, total = _absorb(maximum, total, tops, sums)
+            first += CHUNK
     logarithm = tl.log(tl.where(total == 0.0, 1.0, total))
     tl.store(lse_ptr + session, tl.where(total == 0.0, float("-inf"), maximum + logarithm))
 

@@ -27,21 +27,24 @@ def select_blocks_kernel(
     session = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
     maxima_ptr += session * num_blocks
+    begin = 0
     if SPAN == 0:
         best = tl.full([SLOTS], NOTHING, tl.int64)
-        for line in range(tl.cdiv(num_blocks, WIDTH)):
-            block = line * WIDTH + column
+        while begin < num_blocks:
+            block = begin + column
             maximum = tl.load(maxima_ptr + block, mask=block < num_blocks, other=float("-inf"))
             keys = as_keys(maximum, block)
             if tl.max(keys, axis=0) > tl.min(best, axis=0):
                 best = keep_best(best, keys, SLOTS)
+            begin += WIDTH
         best = turned_round(best, SLOTS)
     else:
         best = tl.full([WIDTH], NOTHING, tl.int64)
-        for line in range(tl.cdiv(num_blocks, WIDTH)):
-            block = line * WIDTH + column
+        while begin < num_blocks:
+            block = begin + column
             maximum = tl.load(maxima_ptr + block, mask=block < num_blocks, other=float("-inf"))
             best = tl.maximum(best, as_keys(maximum, block))
+            begin += WIDTH
         best = largest(best, SLOTS)
         if SPAN > 1:
             block = (items_of(best) % WIDTH)[:, None] + WIDTH * tl.arange(0, SPAN)[None, :]
