@@ -103,7 +103,7 @@ class HybridModel(nn.Module):
 
     def candidate_logits(self, batch: AuxiliaryBatch) -> Tensor:
         """float32 [B, C]: scale * cos(W_p^T head(H), x_c) with a learned scale."""
-        vectors = self.backbone.item_table[batch.candidates].float()
+        vectors = self._candidate_vectors(batch)
         query = self.bridge.session_part(self.read(batch))
         return self.bridge.log_prompt_scale.exp() * nn.functional.cosine_similarity(query[:, None, :], vectors, dim=2)
 
@@ -174,23 +174,31 @@ class HybridModel(nn.Module):
         Args:
             session_vectors: z_s of a MainBatch, where the caller has it already.
         """
-        if isinstance(batch, AuxiliaryBatch):
-            id_vectors = self.backbone.item_table[batch.candidates].float().flatten(0, 1)
-        else:
-            if session_vectors is None:
-                session_vectors = self.backbone.encode(batch.sessions)
-            id_vectors = self._main_id_vectors(batch, session_vectors)
-        inputs = batch.prompts.vectors(self.language_model, self.bridge.projection, id_vectors)
-        return self.bridge.read(self.language_model(inputs, batch.prompts.mask), batch.prompts.mask)
+        return self.bridge.read(
+            self.language_model(self._inputs(batch, session_vectors), batch.prompts.mask), batch.prompts.mask
+        )
 
-    def _main_id_vectors(self, batch: MainBatch, session_vectors: Tensor) -> Tensor:
-        """Node vectors after the graph layers, then session vectors of the length of an ordinary ID vector."""
+    def _inputs(self, batch: AuxiliaryBatch | MainBatch, session_vectors: Tensor | None) -> Tensor:
+        """Input vectors of the language model, float32 [B, T, D]."""
+        prompts, model, projection = batch.prompts, self.language_model, self.bridge.projection
+        if isinstance(batch, AuxiliaryBatch):
+            return prompts.vectors(model, projection, self._candidate_vectors(batch).flatten(0, 1))
+        if session_vectors is None:
+            session_vectors = self.backbone.encode(batch.sessions)
+        # Session vectors of the length of an ordinary ID vector.
+        usual = self.backbone.item_table.detach().float().norm(dim=1).mean()
+        sessions = nn.functional.normalize(session_vectors.float(), dim=1) * usual
         nodes = kernels.item_rows(self.backbone.item_table, batch.sessions.node_items)
         encoder = self.backbone.encoder
         layer = getattr(encoder, "graph_layer", None)
-        if layer is not None:
-            settings = encoder.settings
-            nodes = kernels.gated_graph_layers(nodes, batch.sessions.graph, layer(), settings.layers, settings.edges)
-        usual = self.backbone.item_table.detach().float().norm(dim=1).mean()
-        sessions = nn.functional.normalize(session_vectors.float(), dim=1) * usual
-        return torch.cat([nodes.float(), sessions])
+        if layer is None:
+            return prompts.vectors(model, projection, torch.cat([nodes.float(), sessions]))
+        settings = encoder.settings
+        return prompts.vectors_of_graph(
+            model, projection, nodes, batch.sessions.graph, layer(), settings.layers, settings.edges, sessions
+        )
+
+    def _candidate_vectors(self, batch: AuxiliaryBatch) -> Tensor:
+        """x_c of the candidates, float [B, C, d]."""
+        vectors = kernels.item_rows(self.backbone.item_table, batch.candidates.flatten())
+        return vectors.float().view(*batch.candidates.shape, -1)

@@ -141,7 +141,7 @@ class PromptBatches:
                 last_rows.append(row)
                 last_owner.append(place)
         return MainBatch(
-            prompts=HybridInput.from_rows(prompts, device),
+            prompts=HybridInput.from_rows(prompts, device, nodes=sessions.graph.num_nodes),
             sessions=sessions.to(device),
             targets=torch.from_numpy(examples.targets.astype(np.int64)).to(device),
             last_texts=HybridInput.from_rows(last_rows, device) if last_rows else None,

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels import GatedGraphWeights, build_session_graph, gated_graph_layers
 from llmgr_core.engine import SemanticEngine
 from llmgr_core.engine.bridge import Bridge, Readout
 from llmgr_core.engine.bridge_start import start_projection, whitening
@@ -34,6 +35,27 @@ def test_an_id_vector_stands_projected_at_its_place_between_text_tokens(engine: 
     assert torch.allclose(vectors[0, 2], tokens[1])
     assert torch.allclose(vectors[0, 1], projection @ ids[2], atol=1e-5)
     assert torch.allclose(vectors[1, 0], projection @ ids[0], atol=1e-5)
+
+
+def test_nodes_of_a_graph_are_layered_projected_and_placed_wherever_they_are_named(engine: SemanticEngine) -> None:
+    """In one operation, with the gradients of the plain way; a node may be named again, before or after its first place."""
+    model = engine.language_model
+    clicks = build_session_graph(np.array([4, 7, 4, 9, 5]), np.array([0, 4, 5]))
+    nodes = torch.randn(4, 8, requires_grad=True)
+    layer = GatedGraphWeights(*[weight.requires_grad_() for weight in GatedGraphWeights.initial(8)])
+    projection = torch.randn(32, 8, requires_grad=True)
+    sessions = torch.randn(2, 8, requires_grad=True)
+    first = [vector_place(1), 5, vector_place(0), vector_place(2), vector_place(1), vector_place(4)]
+    batch = HybridInput.from_rows([first, [vector_place(5), 6, vector_place(3), vector_place(3)]], nodes=4)
+    found = batch.vectors_of_graph(model, projection, nodes, clicks.graph, layer, 2, "binary", sessions)
+    layered = gated_graph_layers(nodes, clicks.graph, layer, 2, "binary")
+    expected = batch.vectors(model, projection, torch.cat([layered, sessions]))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weigh = torch.randn(found.shape)
+    inputs = [nodes, projection, sessions, *layer]
+    plain = torch.autograd.grad((expected * weigh).sum(), inputs)
+    for one, other in zip(torch.autograd.grad((found * weigh).sum(), inputs), plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_padding_does_not_change_what_a_hybrid_prompt_reads_as(engine: SemanticEngine) -> None:
