@@ -19,14 +19,14 @@ def triton_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMGR_KERNELS", "triton")
 
 
-def draw(sessions, columns, dtype=torch.float64, out_dtype=None):
+def draw(sessions, columns, dtype=torch.float64, out_dtype=None, d=D):
     """Graph, floats that ask for gradients, and places: every fifth node is left out, no place is taken twice."""
     generator = torch.Generator().manual_seed(0)
     graph = build(sessions).graph
     n = graph.num_nodes
-    nodes = torch.randn(n, D, generator=generator).to(dtype).requires_grad_()
-    weights = GatedGraphWeights(*[w.to(dtype).requires_grad_() for w in GatedGraphWeights.initial(D, generator)])
-    projection = torch.randn(columns, D, generator=generator).to(dtype).requires_grad_()
+    nodes = torch.randn(n, d, generator=generator).to(dtype).requires_grad_()
+    weights = GatedGraphWeights(*[w.to(dtype).requires_grad_() for w in GatedGraphWeights.initial(d, generator)])
+    projection = torch.randn(columns, d, generator=generator).to(dtype).requires_grad_()
     out = torch.randn(3, n, columns, generator=generator).to(out_dtype or dtype).requires_grad_()
     cells = torch.randperm(3 * n, generator=generator)[:n]
     rows = torch.where(torch.arange(n) % 5 == 4, -1, cells // n)
@@ -40,11 +40,15 @@ def reference(nodes, graph, weights, layers, projection, out, rows, positions):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "columns", "layers", "tolerance"),
-    [(torch.float64, 70, 2, 1e-13), (torch.float32, 130, 1, 1e-5), (torch.float16, 70, 1, 4e-3)],
+    ("dtype", "d", "columns", "layers", "tolerance"),
+    [
+        pytest.param(torch.float64, D, 70, 2, 1e-13, id="fp64"),
+        pytest.param(torch.float32, 20, 130, 1, 1e-5, id="fp32"),
+        pytest.param(torch.float16, D, 70, 1, 4e-3, id="fp16"),
+    ],
 )
-def test_values_and_gradients_are_the_references(dtype, columns, layers, tolerance):
-    graph, nodes, weights, projection, out, rows, positions = draw(SESSIONS, columns, dtype)
+def test_values_and_gradients_are_the_references(dtype, d, columns, layers, tolerance):
+    graph, nodes, weights, projection, out, rows, positions = draw(SESSIONS, columns, dtype, d=d)
     found = gated_graph_project_into(nodes, graph, weights, layers, projection, out, rows, positions)
     pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     leaves = [nodes, *weights, projection, out]

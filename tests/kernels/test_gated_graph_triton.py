@@ -17,8 +17,10 @@ few = settings(deadline=None, max_examples=8, derandomize=True)
 
 SESSIONS = st.lists(st.lists(st.integers(0, 5), max_size=9), max_size=7)
 # Repeats, self-loops, a session that fills a tile, one of two blocks, empty ones.
-MIXED = [[], [3], [2, 2, 2], [0, 1, 0, 1, 0, 1, 2], list(range(40)), [], list(range(64)), [i * i % 83 for i in range(90)], []]
-WIDE = [[5, 5], [i * i % 150 for i in range(200)], [0, 1]]
+# The first item has no incoming edge.
+TWO_BLOCKS = [100] + [i * 5 % 83 for i in range(83)] + [i * i % 83 for i in range(30)]
+THREE_BLOCKS = [i * 7 % 150 for i in range(150)] + [i * i % 150 for i in range(60)]
+MIXED = [[], [3], [2, 2, 2], [0, 1, 0, 1, 0, 1, 2], list(range(40)), [], list(range(64)), TWO_BLOCKS, []]
 # Largest deviation over the largest value, and root mean square over root mean square.
 TOLERANCES = {torch.float32: (1e-5, 1e-6), torch.float16: (4e-3, 2e-3), torch.float64: (1e-13, 1e-13)}
 DTYPES = [
@@ -74,7 +76,7 @@ def test_values_and_gradients_are_the_references(dtype, edge_weights):
 
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_one_layer_at_the_trained_dimension(dtype):
-    assert_is_the_reference([[0, 1, 0, 2], [3, 3], [i * i % 83 for i in range(90)]], 64, dtype, 1, "binary")
+    assert_is_the_reference([[0, 1, 0, 2], [3, 3], TWO_BLOCKS], 64, dtype, 1, "binary")
 
 
 @pytest.mark.slow
@@ -83,7 +85,7 @@ def test_one_layer_at_the_trained_dimension(dtype):
 @pytest.mark.parametrize("d", [16, 20, 32, 64, 100, 128])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dimension_layer_count_and_edge_weight(dtype, d, layers, edge_weights):
-    assert_is_the_reference([*MIXED, *WIDE], d, dtype, layers, edge_weights)
+    assert_is_the_reference([*MIXED, THREE_BLOCKS], d, dtype, layers, edge_weights)
 
 
 @few
@@ -108,7 +110,7 @@ def test_gradients_by_finite_differences(sessions):
 
 
 def test_sessions_of_many_blocks():
-    assert_is_the_reference(WIDE, 6, torch.float32, 1, "multiplicity")
+    assert_is_the_reference([[5, 5], THREE_BLOCKS, [0, 1]], 6, torch.float32, 1, "multiplicity")
 
 
 def test_sessions_do_not_see_each_other():
@@ -196,3 +198,30 @@ def test_inputs_that_are_not_contiguous():
     turned = nodes.detach().T.contiguous().T.requires_grad_()
     runs = [with_gradients(gated_graph_layers, x, graph, weights, 1, "binary") for x in (nodes, turned)]
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+def torch_scatter_layer(nodes, graph, weights):
+    pytest.importorskip("torch_scatter")
+    from kernels.gated_graph.scatter_path import gated_graph_layers_scatter
+
+    return gated_graph_layers_scatter(nodes, graph, weights, 1)
+
+
+def pyg_layer(nodes, graph, weights):
+    """PyG's mean convolution along and against the edges, then torch's GRU cell."""
+    convolution = pytest.importorskip("torch_geometric.nn").SimpleConv
+    edges = torch.stack([graph.edge_source, graph.edge_target])
+    a_in = convolution(aggr="mean")(nodes @ weights.edge_in.T + weights.edge_in_bias, edges)
+    against = convolution(aggr="mean", flow="target_to_source")
+    a_out = against(nodes @ weights.edge_out.T + weights.edge_out_bias, edges)
+    gates = (weights.gate_input, weights.gate_hidden, weights.gate_input_bias, weights.gate_hidden_bias)
+    return torch.gru_cell(torch.cat([a_in, a_out], dim=1), nodes, *gates)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+@pytest.mark.parametrize("witness", [torch_scatter_layer, pyg_layer], ids=["torch_scatter", "pyg"])
+def test_independent_programs_agree_on_the_first_layer(witness, dtype):
+    graph = build(MIXED).graph
+    nodes, weights = draw(graph, 6, dtype)
+    found = gated_graph_layers(nodes, graph, weights, 1)
+    assert relative_error(found, witness(nodes, graph, weights)) < TOLERANCES[dtype][0]
