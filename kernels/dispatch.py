@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 
 import torch
 
@@ -15,13 +17,19 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "") in ("1", "true", "True", "on")
 
 
+@functools.cache
+def _say_once(op: str, reason: str) -> None:
+    warnings.warn(f"{op} takes torch's path on this GPU: {reason}", RuntimeWarning, stacklevel=4)
+
+
 def chosen_path(op: str, paths: tuple[str, ...], tensor: torch.Tensor, unsupported: str = "") -> str:
     """Name of the path that ``op`` takes.
 
     ``LLMGR_KERNELS`` is read at each call, so that a test or a benchmark can change it:
 
     - ``auto`` (default): Triton on a CUDA device, the fast torch path on a CPU. What a kernel does not take (``unsupported``,
-      and float64, which GPUs of this class compute too slowly to be worth a kernel) goes to the torch path.
+      and float64, which GPUs of this class compute too slowly to be worth a kernel) goes to the torch path, with a warning
+      the first time.
     - ``torch``: the torch path everywhere.
     - ``torch_scatter``: for an op that has it (the gated layer); an op without it takes ``torch``.
     - ``triton``: Triton or an error; on a CPU only under Triton's interpreter, where float64 works too.
@@ -39,8 +47,13 @@ def chosen_path(op: str, paths: tuple[str, ...], tensor: torch.Tensor, unsupport
     if choice not in CHOICES:
         raise ValueError(f"LLMGR_KERNELS={choice!r} is none of {', '.join(CHOICES)}")
     if choice == "auto":
-        fits = "triton" in paths and tensor.is_cuda and not unsupported and tensor.dtype in FLOATS_OF_TRITON
-        return "triton" if fits else "torch"
+        if "triton" not in paths or not tensor.is_cuda:
+            return "torch"
+        if tensor.dtype not in FLOATS_OF_TRITON:
+            unsupported = unsupported or f"it does not take {tensor.dtype}"
+        if unsupported:
+            _say_once(op, unsupported)
+        return "torch" if unsupported else "triton"
     if choice == "triton":
         if "triton" not in paths:
             unsupported = "it has no Triton kernel"

@@ -93,13 +93,14 @@ class SessionGraph:
     def to(self, device: torch.device | str) -> SessionGraph:
         """The same graph on another device, with everything already built from it.
 
-        On the way to a GPU the tiles are built first: there, building them would wait for the device.
+        On the way to a GPU both kinds of tiles are built first, since only the layer knows which it takes: there, building
+        them would wait for the device.
         """
         device = torch.device(device)
         if self.device == device:
             return self
         if device.type == "cuda":
-            _ = self.tiles
+            _ = self.tiles, self.weighted_tiles
         own = {field.name for field in fields(self)}
         moved = SessionGraph(**{name: getattr(self, name).to(device) for name in own})
         # cached_property keeps what it has built in the instance's dictionary.

@@ -39,7 +39,8 @@ def catalogue_cross_entropy(
         scale; same result on every run.
 
     Raises:
-        ValueError: shapes do not fit, an unknown reduction, or a target outside the catalogue.
+        ValueError: shapes do not fit, an unknown reduction, or a target outside the catalogue (seen on the CPU only: a GPU,
+            which would have to wait for it, gives NaN instead).
     """
     if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1] or target.shape != z.shape[:1]:
         raise ValueError(f"z {tuple(z.shape)}, table {tuple(table.shape)} and target {tuple(target.shape)} do not fit")

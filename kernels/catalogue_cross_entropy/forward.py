@@ -101,6 +101,9 @@ def catalogue_loss_forward_kernel(
         maximum = raised
     lse = maximum + tl.log2(total)
     target = tl.load(target_ptr + session, mask=inside, other=0)
+    # A device cannot refuse a target outside the table; its loss is NaN instead of a number from elsewhere.
+    known = (target >= 0) & (target < num_items)
+    target = tl.where(known, target, 0)
     z = load_rows(z_ptr, session, num_sessions, D, BLOCK_D).to(wide)
     rows = load_rows(table_ptr, target, num_items, D, BLOCK_D).to(wide)
     scale = tl.load(scale_ptr).to(wide)
@@ -108,7 +111,8 @@ def catalogue_loss_forward_kernel(
     if COSINE:
         logit = logit * tl.load(item_factor_ptr + target, mask=inside, other=0.0)
     tl.store(lse_ptr + session, lse, mask=inside)
-    tl.store(loss_ptr + session, lse * tl.full((), 0.6931471805599453, wide) - logit, mask=inside)
+    loss = lse * tl.full((), 0.6931471805599453, wide) - logit
+    tl.store(loss_ptr + session, tl.where(known, loss, float("nan")), mask=inside)
 
 
 def directions(rows: torch.Tensor, inverse_norms: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,11 @@ from kernels.gated_graph.triton_path import gated_layers_backward, padded
 from kernels.session_graph import SessionGraph
 
 
+def _lined_up(rows: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places as the kernel reads them: int64, without strides."""
+    return rows.long().contiguous(), positions.long().contiguous()
+
+
 @torch.library.custom_op("llmgr::gated_project_into", mutates_args=())
 def gated_project_into(
     nodes: torch.Tensor,
@@ -31,7 +36,15 @@ def gated_project_into(
     result = out.clone(memory_format=torch.contiguous_format)
     graph = (tile_offsets, wide_blocks, planes, degrees)
     states = launch_project_into(
-        nodes.contiguous(), maps, biases, *graph, num_layers, projection.contiguous(), result, rows, positions
+        nodes.contiguous(),
+        maps,
+        biases,
+        *graph,
+        num_layers,
+        projection.contiguous(),
+        result,
+        rows.contiguous(),
+        positions.contiguous(),
     )
     return result, *states
 
@@ -53,7 +66,8 @@ def gated_project_into_(
 ) -> None:
     """Rows into ``out`` itself, which is contiguous; no gradients."""
     graph = (tile_offsets, wide_blocks, planes, degrees)
-    launch_project_into(nodes.contiguous(), maps, biases, *graph, num_layers, projection.contiguous(), out, rows, positions)
+    places = _lined_up(rows, positions)
+    launch_project_into(nodes.contiguous(), maps, biases, *graph, num_layers, projection.contiguous(), out, *places)
 
 
 @gated_project_into.register_fake

@@ -11,7 +11,7 @@ from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SORTING_WARPS, SPARE_BLOCKS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SORTING_WARPS
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
@@ -39,6 +39,7 @@ def launch_score_topk(
             torch.full((len(z), k), float("-inf"), dtype=torch.float32, device=z.device),
             torch.full((len(z),), float("-inf"), dtype=torch.float32, device=z.device),
         )
+    exclude, candidates, additive = _lined_up(exclude), _lined_up(candidates), _lined_up(additive)
     exclude = None if exclude is None or len(exclude.indices) == 0 else exclude
     additive = None if additive is None or len(additive.indices) == 0 else additive
     z, table = z.contiguous(), table.contiguous()
@@ -55,13 +56,18 @@ def launch_score_topk(
         capability = _capability(z.device)
         factors = z if z.dtype == table.dtype else z.float()
         tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], factors.dtype, capability)
-        slab = max(tiles.block_b, launch_plan.MAXIMA_AT_A_TIME // -(-len(table) // tiles.block_v))
+        slab = launch_plan.sessions_at_a_time(k, triton.cdiv(len(table), tiles.block_v), tiles)
         for begin in range(0, len(z), slab):
             end = min(begin + slab, len(z))
             part = (result[0][begin:end], result[1][begin:end], result[2][begin:end])
             out, added = _slab(exclude, begin, end), _slab(additive, begin, end)
             _rank_catalogue(z[begin:end], factors[begin:end], table, k, out, added, rankable, tiles, part)
     return result
+
+
+def _lined_up(ragged: Ragged | None) -> Ragged | None:
+    """The same list without strides, as the kernels read it."""
+    return None if ragged is None else ragged._make(part.contiguous() for part in ragged)
 
 
 def _slab(ragged: Ragged | None, begin: int, end: int) -> Ragged | None:
@@ -141,7 +147,7 @@ def _rank_catalogue(
         SPAN=selection.span,
         num_warps=SORTING_WARPS,
     )
-    num_slots = min(k + SPARE_BLOCKS, selection.slots, num_tiles)
+    num_slots = launch_plan.slots_used(k, num_tiles)
     keys = torch.empty(num_sessions, num_slots * tiles.block_v, dtype=torch.int64, device=z.device)
     block_keys_kernel[(num_sessions, triton.cdiv(num_slots * tiles.block_v, EXACT_ITEMS))](
         z,

@@ -17,6 +17,8 @@ FEW_SESSIONS = 16
 PROGRAMS = 528
 # Block maxima held at a time: 256 MB.
 MAXIMA_AT_A_TIME = 1 << 26
+# Exactly scored items held at a time: 256 MB. With few items and a large k nearly all of a row is scored exactly.
+KEYS_AT_A_TIME = 1 << 25
 # Up to here every program looks through all edits of its sessions; beyond, they are sorted by tile first.
 EDITS_LOOKED_THROUGH = 1 << 10
 TILES_LOOKED_THROUGH = 1 << 11
@@ -89,6 +91,17 @@ def selection_plan(k: int, num_blocks: int) -> SelectionPlan:
 def keep_for(k: int) -> int:
     """Keys kept while ranking k."""
     return next(size for size in KEEPS if k <= size)
+
+
+def slots_used(k: int, num_blocks: int) -> int:
+    """Blocks of a session that are scored exactly."""
+    return min(k + SPARE_BLOCKS, selection_plan(k, num_blocks).slots, num_blocks)
+
+
+def sessions_at_a_time(k: int, num_blocks: int, plan: CataloguePlan) -> int:
+    """Sessions of which maxima and exact scores are held at a time: whole tiles, at least one."""
+    fitting = min(MAXIMA_AT_A_TIME // num_blocks, KEYS_AT_A_TIME // (slots_used(k, num_blocks) * plan.block_v))
+    return max(fitting // plan.block_b, 1) * plan.block_b
 
 
 def looks_through(num_sessions: int, num_tiles: int, num_edits: int) -> bool:

@@ -44,6 +44,8 @@ def target_rank_kernel(
     inside = session < num_sessions
     z = load_rows(z_ptr, session, num_sessions, D, BLOCK_D)
     target = tl.load(target_ptr + session, mask=inside, other=0)
+    # A device cannot refuse a target outside the table; it must only not read there.
+    target = tl.where((target >= 0) & (target < num_items), target, 0)
     rows = load_rows(table_ptr, target, num_items, D, BLOCK_D)
     crossed = tl.dot(z, tl.trans(rows), input_precision=INPUT_PRECISION)
     limit = tl.sum(tl.where(place[:, None] == place[None, :], crossed, 0.0), axis=1)

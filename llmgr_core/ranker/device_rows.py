@@ -44,11 +44,15 @@ class DeviceRows:
         """c_v, float32 [n, d], of items, int64 [n] on the device."""
         return self.table.index_select(0, items) * self.lengths.index_select(0, items)[:, None]
 
-    def follow(self, snapshot: Snapshot) -> bool:
-        """Hold another state of the same ranker; only what changed is copied. Returns whether the tensors are new ones."""
-        if snapshot.num_items >= len(self.table):
+    def outgrown_by(self, snapshot: Snapshot) -> bool:
+        """Whether ``follow`` will need new tensors."""
+        return snapshot.num_items >= len(self.table)
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Hold another state of the same ranker; only what changed is copied, in place unless it has outgrown the memory."""
+        if self.outgrown_by(snapshot):
             self._allocate(snapshot)
-            return True
+            return
         known = self.snapshot.rows
         for number, block in enumerate(snapshot.rows.blocks):
             begin, end = number * BLOCK_ROWS, min((number + 1) * BLOCK_ROWS, snapshot.num_items)
@@ -57,14 +61,15 @@ class DeviceRows:
                 begin = max(begin, min(known.count, end))
             self._write(block, number * BLOCK_ROWS, begin, end)
         self._mark(snapshot)
-        return False
 
     def _allocate(self, snapshot: Snapshot) -> None:
         rows: ItemRows = snapshot.rows
         capacity = -(-(rows.count + rows.count // SPARE_SHARE + 1) // ROUNDED_TO) * ROUNDED_TO
-        self.table = torch.zeros(capacity, rows.dimension, device=self._device)
-        self.lengths = torch.zeros(capacity, device=self._device)
-        self.rankable = torch.zeros(capacity, dtype=torch.bool, device=self._device)
+        # All or nothing: where memory runs out, the old rows stand as they were.
+        table = torch.zeros(capacity, rows.dimension, device=self._device)
+        lengths = torch.zeros(capacity, device=self._device)
+        rankable = torch.zeros(capacity, dtype=torch.bool, device=self._device)
+        self.table, self.lengths, self.rankable = table, lengths, rankable
         for number, block in enumerate(rows.blocks):
             begin = number * BLOCK_ROWS
             self._write(block, begin, begin, min(begin + BLOCK_ROWS, rows.count))

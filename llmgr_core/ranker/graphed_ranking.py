@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -30,6 +31,9 @@ SMALLEST_CANDIDATES = 32
 WIDEST = 64
 SMALLEST_NORM = 1e-6
 WARM_UP_RUNS = 2
+# Capturing a graph and allocating memory must not meet, whichever ranker of the process does either.
+CAPTURING = threading.RLock()
+LOG = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 
@@ -87,6 +91,11 @@ class GraphedRanking:
                 f"a ranker of dimension {settings.dimension} cannot be ranked on {device}, which takes up to {WIDEST}",
                 'set serve.device to "cpu"',
             )
+        with CAPTURING:
+            self._load(stored, runtime)
+
+    def _load(self, stored: StoredRanker, runtime: RankerRuntime) -> None:
+        settings = stored.description.encoder
         self._encoder = build_encoder(settings)
         width = stored.description.head_hidden
         self._head = ResidualHead(settings.dimension, width) if width else torch.nn.Identity()
@@ -106,10 +115,22 @@ class GraphedRanking:
 
     def snapshot(self) -> DeviceSnapshot:
         """The newest state, ranked here."""
-        newest = self._runtime.snapshot
-        if self._view.state is not newest:
-            self._view = self._on_device(newest)
-        return self._view
+        newest, view = self._runtime.snapshot, self._view
+        if view.state is not newest:
+            # Another thread may be about to set an older one: what is returned is what was asked for.
+            view = self._view = self._on_device(newest)
+        return view
+
+    def warm_up(self) -> None:
+        """Rank every usual size of request once, so that nobody waits for a capture or a compiler."""
+        snapshot = self.snapshot()
+        items = np.arange(snapshot.num_items, dtype=np.int64)
+        for size in CLICK_SIZES:
+            clicks = items[: min(size, snapshot.parts.max_clicks)]
+            for k in RANKING_SIZES if len(clicks) else ():
+                snapshot.rank(clicks, k)
+            if len(clicks):
+                snapshot.rank(clicks, RANKING_SIZES[0], candidates=items[:SMALLEST_CANDIDATES])
 
     def rank(
         self,
@@ -142,7 +163,12 @@ class GraphedRanking:
                 return snapshot.rank(clicks, k, exclude, candidates, include_seen)
             program = self._programs.get(sizes) or self._programs.setdefault(sizes, self._program(sizes))
             program.buffers.fill(encoded, hidden, items, terms, chosen, self._rows.spare)
-            ids, scores, lse = program.run()
+            try:
+                ids, scores, lse = program.run()
+            except RuntimeError:
+                LOG.exception("a request of %s could not be ranked on %s; the host ranks it", sizes, self._device)
+                self._programs.pop(sizes, None)
+                return snapshot.rank(clicks, k, exclude, candidates, include_seen)
         count = min(k, int(np.count_nonzero(ids >= 0)))
         best = scores[:count]
         return Ranking(ids[:count], best, np.exp(best - lse))
@@ -153,8 +179,11 @@ class GraphedRanking:
             return True
         if self._runtime.snapshot is not snapshot:
             return False
-        if self._rows.follow(snapshot):
-            self._programs.clear()
+        with CAPTURING:
+            if self._rows.outgrown_by(snapshot):
+                # Graphs read the old memory; they go before it does.
+                self._programs.clear()
+            self._rows.follow(snapshot)
         return True
 
     def _on_device(self, snapshot: Snapshot) -> DeviceSnapshot:
@@ -162,7 +191,8 @@ class GraphedRanking:
         return DeviceSnapshot(**values, state=snapshot, ranking=self)
 
     def _program(self, sizes: Sizes) -> _Program:
-        buffers = SessionBuffers(sizes, self._device, self._weighted)
+        with CAPTURING:
+            buffers = SessionBuffers(sizes, self._device, self._weighted)
         return _Program(buffers, lambda: self._compute(buffers), self._pool)
 
     def _compute(self, buffers: SessionBuffers) -> torch.Tensor:
@@ -199,7 +229,7 @@ class _Program:
         self.buffers = buffers
         self._work = work
         self._pool = pool
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._captured: tuple[torch.cuda.CUDAGraph, torch.Tensor] | None = None
 
     def run(self) -> tuple[Indices, npt.NDArray[np.float32], np.float32]:
         """(ids int64 [k], scores float32 [k], log-sum-exp) of the session in the buffers."""
@@ -208,15 +238,21 @@ class _Program:
         return answer[: 2 * k].view(np.int64), answer[2 * k : 3 * k], answer[3 * k]
 
     def _replayed(self) -> torch.Tensor:
-        if self._graph is None:
-            for _ in range(WARM_UP_RUNS):
-                self._work()
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=self._pool):
-                self._out = self._work()
-        self._graph.replay()
+        if self._captured is None:
+            with CAPTURING:
+                self._captured = self._capture()
+        graph, out = self._captured
+        graph.replay()
         # The copy back is the one wait of a request.
-        return self._out.cpu()
+        return out.cpu()
+
+    def _capture(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        for _ in range(WARM_UP_RUNS):
+            self._work()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            out = self._work()
+        return graph, out
 
 
 def require_device(device: str) -> None:

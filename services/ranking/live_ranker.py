@@ -109,6 +109,8 @@ class LiveRanker:
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""
         snapshot = self.snapshot
+        if self._graphs is not None:
+            self._graphs.warm_up()
         random = np.random.default_rng(0)
         for number in range(WARM_UP_SESSIONS if snapshot.num_items else 0):
             clicks = random.integers(0, snapshot.num_items, WARM_UP_CLICKS[number % len(WARM_UP_CLICKS)])

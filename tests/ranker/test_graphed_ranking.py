@@ -188,7 +188,7 @@ def test_captured_graphs_rank_alike(make_stored, encoder, query):
     runtime.upsert("item-3", new_vector(2))
     runtime.remove("item-9")
     assert_same(runtime, ranking, *arguments, **options)
-    assert all(program._graph is not None for program in ranking._programs.values())
+    assert all(program._captured is not None for program in ranking._programs.values())
 
 
 @pytest.mark.parametrize("query", ["repeats and self-loops", "candidates"])
