@@ -67,7 +67,7 @@ def launch_score_topk(
 
 def _lined_up(ragged: Ragged | None) -> Ragged | None:
     """The same list without strides, as the kernels read it."""
-    return None if ragged is None else ragged._make(part.contiguous() for part in ragged)
+    return None if ragged is None else ragged._replace(**{name: part.contiguous() for name, part in ragged._asdict().items()})
 
 
 def _slab(ragged: Ragged | None, begin: int, end: int) -> Ragged | None:
