@@ -12,7 +12,7 @@ from kernels.gated_graph.tile import block_rows, edge_product, load_degrees, loa
 from kernels.gated_graph.wide import launch_wide_means, launch_wide_sums
 
 
-@triton.jit(do_not_specialize=["num_nodes", "plane_words", "num_planes", "num_layers", "width"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["num_nodes", "plane_words", "num_planes", "last_layer", "first_layer", "width"])  # type: ignore[untyped-decorator]
 def gated_layers_backward_kernel(
     nodes_ptr: tl.tensor,
     states_ptr: tl.tensor,
@@ -29,59 +29,62 @@ def gated_layers_backward_kernel(
     num_nodes: tl.tensor,
     plane_words: tl.tensor,
     num_planes: tl.tensor,
-    num_layers: tl.tensor,
+    last_layer: tl.tensor,
+    first_layer: tl.tensor,
     width: tl.tensor,
     D: tl.constexpr,
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
     STEP: tl.constexpr,
+    GATES: tl.constexpr,
+    INPUTS: tl.constexpr,
     ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ) -> None:
-    """All layers of one tile, last to first. What arrives over an edge forward leaves over it backward: with A_in, A_out the
-    edges of the tile and m, m' the degrees,
+    """Layers ``last_layer`` to ``first_layer`` of one tile. What arrives over an edge forward leaves over it backward: with
+    A_in, A_out the edges of the tile and m, m' the degrees,
 
         dx = g z + W_hh^T (dr, dz, dh) + A_out (C_in^T (dr, dz, dn) / m) + A_in (C_out^T (dr, dz, dn) / m')
 
-    The gradient between two layers goes to ``nodes_grad`` and ``between`` in turns, and so ends in the former.
+    GATES writes down (dr, dz, dn, dh) and g z, INPUTS the rest; together they are one launch for all layers. The gradient
+    between two layers goes to ``nodes_grad`` and ``between`` in turns, and so ends in the former.
     """
     blocks_ptr += 2 * tl.program_id(0).to(tl.int64)
     row, filled = block_rows(blocks_ptr, TILE)
     dtype = nodes_ptr.dtype.element_ty
     edges_in, edges_out = tile_edges(planes_ptr, plane_words, num_planes, row, filled, TILE, False, dtype, ACC)
     layer_cells = num_nodes.to(tl.int64) * D
-    layer = num_layers - 1
-    while layer >= 0:
-        x_ptr = nodes_ptr
-        if layer > 0:
-            x_ptr = states_ptr + (layer - 1) * layer_cells
+    layer = last_layer
+    while layer >= first_layer:
         target_ptr = nodes_grad_ptr
         if layer % 2 == 1:
             target_ptr = between_ptr
         layer_pre_ptr = pre_ptr + layer * 4 * layer_cells
-        # Read anew for each part, so that addresses do not live through the other: a thread's registers are all taken.
-        row, filled = block_rows(blocks_ptr, TILE)
-        degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
-        store_gate_gradients(
-            x_ptr, means_ptr + layer * 2 * layer_cells, grad_ptr, layer_pre_ptr, target_ptr, maps_ptr, biases_ptr,
-            row, filled, edges_in, edges_out, degree_in, degree_out, width,
-            D, TILE, COLUMNS, STEP, False, ACC, PRECISION,
-        )  # fmt: skip
-        # What follows reads rows that other threads of this program have written.
-        tl.debug_barrier()
-        row, filled = block_rows(blocks_ptr, TILE)
-        degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
-        for column in range(0, D, COLUMNS):
-            mean_in, mean_out, total = input_gradients(
-                layer_pre_ptr, maps_ptr, row, filled, column, width, D, TILE, COLUMNS, STEP, ACC, PRECISION
+        if GATES:
+            x_ptr = nodes_ptr
+            if layer > 0:
+                x_ptr = states_ptr + (layer - 1) * layer_cells
+            store_gate_gradients(
+                x_ptr, means_ptr + layer * 2 * layer_cells, grad_ptr, layer_pre_ptr, target_ptr, maps_ptr, biases_ptr,
+                blocks_ptr, degrees_ptr, edges_in, edges_out, width, D, TILE, COLUMNS, STEP, False, ACC, PRECISION,
             )  # fmt: skip
+            # What follows reads rows that other threads of this program have written.
+            tl.debug_barrier()
+        if INPUTS:
+            # Read anew, so that addresses do not live from part to part.
             row, filled = block_rows(blocks_ptr, TILE)
             degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
-            total += edge_product(edges_out, (mean_in / tl.maximum(degree_in, 1.0)).to(dtype), PRECISION, ACC)
-            total += edge_product(edges_in, (mean_out / tl.maximum(degree_out, 1.0)).to(dtype), PRECISION, ACC)
-            total += load_rows(target_ptr, row, filled, column, D, COLUMNS).to(ACC)
-            store_rows(target_ptr, row, filled, column, total, D, COLUMNS)
-        tl.debug_barrier()
+            for column in range(0, D, COLUMNS):
+                mean_in, mean_out, total = input_gradients(
+                    layer_pre_ptr, maps_ptr, row, filled, column, width, D, TILE, COLUMNS, STEP, ACC, PRECISION
+                )  # fmt: skip
+                row, filled = block_rows(blocks_ptr, TILE)
+                degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
+                total += edge_product(edges_out, (mean_in / tl.maximum(degree_in, 1.0)).to(dtype), PRECISION, ACC)
+                total += edge_product(edges_in, (mean_out / tl.maximum(degree_out, 1.0)).to(dtype), PRECISION, ACC)
+                total += load_rows(target_ptr, row, filled, column, D, COLUMNS).to(ACC)
+                store_rows(target_ptr, row, filled, column, total, D, COLUMNS)
+            tl.debug_barrier()
         grad_ptr = target_ptr
         layer -= 1
 
@@ -106,12 +109,11 @@ def wide_gate_gradients_kernel(
     PRECISION: tl.constexpr,
 ) -> None:
     """``store_gate_gradients`` for one block of a wide session, whose means are there already."""
-    row, filled = block_rows(blocks_ptr + 5 * tl.program_id(0).to(tl.int64), TILE)
-    degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
+    blocks_ptr += 5 * tl.program_id(0).to(tl.int64)
     unused = tl.zeros((1, 1), dtype=ACC)
     store_gate_gradients(
         nodes_ptr, means_ptr, grad_ptr, pre_ptr, target_ptr, maps_ptr, biases_ptr,
-        row, filled, unused, unused, degree_in, degree_out, width, D, TILE, COLUMNS, STEP, True, ACC, PRECISION,
+        blocks_ptr, degrees_ptr, unused, unused, width, D, TILE, COLUMNS, STEP, True, ACC, PRECISION,
     )  # fmt: skip
 
 
@@ -157,7 +159,8 @@ def launch_backward(
     planes: torch.Tensor,
     degrees: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One launch for all tiles and layers, then one product for each kind of weights; wide sessions take four more a layer.
+    """One launch for all tiles and layers (float32: two a layer), then one product for each kind of weights; wide sessions take
+    four more a layer.
 
     Args:
         grad: [N, d], of the last state; contiguous.
@@ -175,10 +178,12 @@ def launch_backward(
     shared = {**constants(d, nodes.dtype), "STEP": STEP, "num_stages": 1}
     with torch.cuda.device_of(nodes):  # type: ignore[no-untyped-call]
         if len(tile_offsets):
-            gated_layers_backward_kernel[(len(tile_offsets),)](
-                nodes, states, grad, nodes_grad, between, pre, means, maps, biases, tile_offsets, planes, degrees,
-                num_nodes, planes[0].numel(), planes.shape[0], num_layers, d, num_warps=4, **shared,
-            )  # fmt: skip
+            for last, first, parts in _launches(num_layers, nodes.dtype):
+                source = grad if last == num_layers - 1 else between if last % 2 == 0 else nodes_grad
+                gated_layers_backward_kernel[(len(tile_offsets),)](
+                    nodes, states, source, nodes_grad, between, pre, means, maps, biases, tile_offsets, planes, degrees,
+                    num_nodes, planes[0].numel(), planes.shape[0], last, first, d, num_warps=4, **parts, **shared,
+                )  # fmt: skip
         if len(wide_blocks):
             shares_in, shares_out = torch.empty_like(nodes), torch.empty_like(nodes)
             products = {**shared, **product_constants(d, nodes.dtype)}
@@ -197,6 +202,21 @@ def launch_backward(
                 launch_wide_sums(shares_out, shares_in, target, wide_blocks, planes, degrees)
                 source = target
     return nodes_grad, *_weight_gradients(pre, means, nodes, states, degrees)
+
+
+def parts_of_launch(dtype: torch.dtype) -> list[dict[str, bool]]:
+    """Both parts in one launch, or one after the other for float32, which has no registers left for both."""
+    if dtype in (torch.float32, torch.float64):
+        return [{"GATES": True, "INPUTS": False}, {"GATES": False, "INPUTS": True}]
+    return [{"GATES": True, "INPUTS": True}]
+
+
+def _launches(num_layers: int, dtype: torch.dtype) -> list[tuple[int, int, dict[str, bool]]]:
+    """(last layer, first layer, parts) of each launch."""
+    parts = parts_of_launch(dtype)
+    if len(parts) == 1:
+        return [(num_layers - 1, 0, parts[0])]
+    return [(layer, layer, part) for layer in reversed(range(num_layers)) for part in parts]
 
 
 def _weight_gradients(

@@ -9,16 +9,17 @@ import torch
 from kernels.compilation import Configuration
 from kernels.gated_graph.backward import (
     gated_layers_backward_kernel,
+    parts_of_launch,
     wide_gate_gradients_kernel,
     wide_input_gradients_kernel,
 )
 from kernels.gated_graph.forward import gated_layers_forward_kernel
-from kernels.gated_graph.launch import STEP, constants, product_constants
+from kernels.gated_graph.launch import STEP, constants, padded_dimension, product_constants
 from kernels.gated_graph.project import CHUNK, gated_project_forward_kernel
 from kernels.gated_graph.wide import wide_edges_kernel
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-DIMENSIONS = (16, 32, 64, 128)
+EVERY = [(name, d) for name, dtype in DTYPES.items() for d in (16, 32, 64, 128) if padded_dimension(d, dtype) == d]
 # What every kernel of the layer is told of the graph, and sizes that vary.
 GRAPH = {"blocks_ptr": "*i64", "planes_ptr": "*i32", "degrees_ptr": "*i32", "plane_words": "i32", "num_planes": "i32"}
 
@@ -58,22 +59,24 @@ def _wide_edges(dtype: str, d: int, mean: bool) -> Configuration:
     )
 
 
-def _backward(dtype: str, d: int) -> Configuration:
-    return Configuration(
-        name=f"gated_layers_backward {dtype} d={d}",
-        kernel=gated_layers_backward_kernel,
-        types={
-            **_pointers(dtype, "nodes", "states", "grad", "nodes_grad", "between", "pre", "means", "maps", "biases"),
-            **GRAPH,
-            "num_nodes": "i32",
-            "num_layers": "i32",
-            "width": "i32",
-        },
-        constants={**constants(d, DTYPES[dtype]), "STEP": STEP},
-        num_stages=1,
-        representative=d == 64,
-        wgmma=True,
-    )
+def _backward(dtype: str, d: int) -> list[Configuration]:
+    sizes = ("num_nodes", "last_layer", "first_layer", "width")
+    return [
+        Configuration(
+            name=f"gated_layers_backward {dtype} d={d} {' '.join(name.lower() for name, taken in parts.items() if taken)}",
+            kernel=gated_layers_backward_kernel,
+            types={
+                **_pointers(dtype, "nodes", "states", "grad", "nodes_grad", "between", "pre", "means", "maps", "biases"),
+                **GRAPH,
+                **dict.fromkeys(sizes, "i32"),
+            },
+            constants={**constants(d, DTYPES[dtype]), "STEP": STEP, **parts},
+            num_stages=1,
+            representative=d == 64,
+            wgmma=True,
+        )
+        for parts in parts_of_launch(DTYPES[dtype])
+    ]
 
 
 def _wide_gate_gradients(dtype: str, d: int) -> Configuration:
@@ -131,17 +134,7 @@ def _project(dtype: str, d: int, wide: bool) -> Configuration:
 
 
 CONFIGURATIONS = [
-    *(
-        make(dtype, d)
-        for make in (_backward, _wide_gate_gradients, _wide_input_gradients)
-        for dtype in DTYPES
-        for d in DIMENSIONS
-    ),
-    *(
-        make(dtype, d, flag)
-        for make in (_forward, _wide_edges, _project)
-        for dtype in DTYPES
-        for d in DIMENSIONS
-        for flag in (False, True)
-    ),
+    *(one for dtype, d in EVERY for one in _backward(dtype, d)),
+    *(make(dtype, d) for make in (_wide_gate_gradients, _wide_input_gradients) for dtype, d in EVERY),
+    *(make(dtype, d, flag) for make in (_forward, _wide_edges, _project) for dtype, d in EVERY for flag in (False, True)),
 ]

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from kernels.gated_graph.gates import gates
-from kernels.gated_graph.tile import load_map, load_rows, product, store_rows
+from kernels.gated_graph.tile import block_rows, load_degrees, load_map, load_rows, product, store_rows
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -18,12 +18,10 @@ def store_gate_gradients(
     direct_ptr: tl.tensor,
     maps_ptr: tl.tensor,
     biases_ptr: tl.tensor,
-    row: tl.tensor,
-    filled: tl.tensor,
+    blocks_ptr: tl.tensor,
+    degrees_ptr: tl.tensor,
     edges_in: tl.tensor,
     edges_out: tl.tensor,
-    degree_in: tl.tensor,
-    degree_out: tl.tensor,
     width: tl.tensor,
     D: tl.constexpr,
     TILE: tl.constexpr,
@@ -39,19 +37,23 @@ def store_gate_gradients(
 
     into ``pre`` as columns r, z, n, h; and g z, what reaches x directly, into ``direct``.
     """
+    row, filled = block_rows(blocks_ptr, TILE)
+    degree_in, degree_out = load_degrees(degrees_ptr, row, filled, ACC)
     for column in range(0, D, COLUMNS):
         r, z, n, h = gates(
             nodes_ptr, means_ptr, maps_ptr, biases_ptr, row, filled, edges_in, edges_out, degree_in, degree_out,
             column, width, D, TILE, COLUMNS, STEP, WIDE, not WIDE, ACC, PRECISION,
         )  # fmt: skip
-        grad = load_rows(grad_ptr, row, filled, column, D, COLUMNS).to(ACC)
-        store_rows(direct_ptr, row, filled, column, grad * z, D, COLUMNS)
-        x = load_rows(nodes_ptr, row, filled, column, D, COLUMNS).to(ACC)
-        store_rows(pre_ptr + 1 * D, row * 4, filled, column, grad * (x - n) * z * (1 - z), D, COLUMNS)
+        # Read anew, so that addresses do not live through the products above: they would take the registers of the gates.
+        own_row, own_filled = block_rows(blocks_ptr, TILE)
+        grad = load_rows(grad_ptr, own_row, own_filled, column, D, COLUMNS).to(ACC)
+        store_rows(direct_ptr, own_row, own_filled, column, grad * z, D, COLUMNS)
+        x = load_rows(nodes_ptr, own_row, own_filled, column, D, COLUMNS).to(ACC)
+        store_rows(pre_ptr + 1 * D, own_row * 4, own_filled, column, grad * (x - n) * z * (1 - z), D, COLUMNS)
         candidate = grad * (1 - z) * (1 - n * n)
-        store_rows(pre_ptr + 2 * D, row * 4, filled, column, candidate, D, COLUMNS)
-        store_rows(pre_ptr + 3 * D, row * 4, filled, column, candidate * r, D, COLUMNS)
-        store_rows(pre_ptr, row * 4, filled, column, candidate * h * r * (1 - r), D, COLUMNS)
+        store_rows(pre_ptr + 2 * D, own_row * 4, own_filled, column, candidate, D, COLUMNS)
+        store_rows(pre_ptr + 3 * D, own_row * 4, own_filled, column, candidate * r, D, COLUMNS)
+        store_rows(pre_ptr, own_row * 4, own_filled, column, candidate * h * r * (1 - r), D, COLUMNS)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

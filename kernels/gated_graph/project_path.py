@@ -35,16 +35,9 @@ def gated_project_into(
     """(a copy of ``out`` with the rows in place, last states, states between layers)."""
     result = out.clone(memory_format=torch.contiguous_format)
     graph = (tile_offsets, wide_blocks, planes, degrees)
+    places = _lined_up(rows, positions)
     states = launch_project_into(
-        nodes.contiguous(),
-        maps,
-        biases,
-        *graph,
-        num_layers,
-        projection.contiguous(),
-        result,
-        rows.contiguous(),
-        positions.contiguous(),
+        nodes.contiguous(), maps.contiguous(), biases.contiguous(), *graph, num_layers, projection.contiguous(), result, *places
     )
     return result, *states
 
@@ -67,7 +60,9 @@ def gated_project_into_(
     """Rows into ``out`` itself, which is contiguous; no gradients."""
     graph = (tile_offsets, wide_blocks, planes, degrees)
     places = _lined_up(rows, positions)
-    launch_project_into(nodes.contiguous(), maps, biases, *graph, num_layers, projection.contiguous(), out, *places)
+    launch_project_into(
+        nodes.contiguous(), maps.contiguous(), biases.contiguous(), *graph, num_layers, projection.contiguous(), out, *places
+    )
 
 
 @gated_project_into.register_fake
@@ -88,6 +83,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -
 def _gradients(ctx: Any, grad: torch.Tensor, *_: Any) -> tuple[torch.Tensor | None, ...]:
     """Placed rows are gathered once; their two products are plain matrix products, always summed in the same order."""
     *layers, hidden, projection, rows, positions = ctx.saved_tensors
+    rows, positions = _lined_up(rows, positions)
     num_prompts, prompt_length, num_columns = grad.shape
     flat = grad.reshape(-1, num_columns)
     placed = (rows >= 0) & (rows < num_prompts) & (positions >= 0) & (positions < prompt_length)

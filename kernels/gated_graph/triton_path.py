@@ -26,7 +26,9 @@ def gated_layers_forward(
     num_layers: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As ``launch_forward``."""
-    return launch_forward(nodes.contiguous(), maps, biases, tile_offsets, wide_blocks, planes, degrees, num_layers)
+    return launch_forward(
+        nodes.contiguous(), maps.contiguous(), biases.contiguous(), tile_offsets, wide_blocks, planes, degrees, num_layers
+    )
 
 
 @torch.library.custom_op("llmgr::gated_layers_backward", mutates_args=())
@@ -43,7 +45,15 @@ def gated_layers_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As ``launch_backward``."""
     return launch_backward(
-        grad.contiguous(), nodes.contiguous(), states, maps, biases, tile_offsets, wide_blocks, planes, degrees
+        grad.contiguous(),
+        nodes.contiguous(),
+        states,
+        maps.contiguous(),
+        biases.contiguous(),
+        tile_offsets,
+        wide_blocks,
+        planes,
+        degrees,
     )
 
 
@@ -80,7 +90,7 @@ def padded(
 
     Channels whose maps and biases are zero stay zero through every layer: their candidate is tanh(0).
     """
-    padding = padded_dimension(nodes.shape[1]) - nodes.shape[1]
+    padding = padded_dimension(nodes.shape[1], nodes.dtype) - nodes.shape[1]
     if padding == 0:
         return nodes, weights, projection
     wider = FoldedGraphWeights(

@@ -27,9 +27,9 @@ MUTATIONS = [
     (f"{FOLDER}/backward.py", "states_ptr + (layer - 1) * layer_cells", "states_ptr + layer * layer_cells", VALUES),
     (f"{FOLDER}/backward.py", "mean_in / tl.maximum(degree_in, 1.0), D", "mean_in, D", VALUES),
     (
-        f"{FOLDER}/backward.py",
-        "row, filled, unused, unused, degree_in, degree_out",
-        "row, filled, unused, unused, degree_out, degree_in",
+        f"{FOLDER}/gate_gradients.py",
+        "edges_in, edges_out, degree_in, degree_out",
+        "edges_in, edges_out, degree_out, degree_in",
         VALUES,
     ),
     (f"{FOLDER}/gates.py", "cells += STEP", "cells += 0 * STEP", f"{TESTS}::test_one_layer_at_the_trained_dimension[fp32]"),
