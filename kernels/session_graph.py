@@ -196,14 +196,15 @@ def _nodes_of_clicks(
         position = np.lexsort((items, session))
         starts_group = np.ones(total, dtype=np.bool_)
         starts_group[1:] = (np.diff(session[position]) != 0) | (np.diff(items[position]) != 0)
-    first_position = position[starts_group]
+    first_of_group = np.flatnonzero(starts_group)
+    first_position = position[first_of_group]
     first_click = np.zeros(total, dtype=np.bool_)
     first_click[first_position] = True
     node_at = np.cumsum(first_click, dtype=np.int64) - 1
     if len(first_position) == total:
         return first_click, node_at
     click_nodes = np.empty(total, dtype=np.int64)
-    click_nodes[position] = node_at[first_position][np.cumsum(starts_group) - 1]
+    click_nodes[position] = np.repeat(node_at[first_position], np.diff(first_of_group, append=total))
     return first_click, click_nodes
 
 
@@ -218,12 +219,14 @@ def _edges(
     if len(click_nodes) == num_nodes:
         # No item twice in a session: every pair is distinct and already in order.
         return source, target, np.ones(len(source), dtype=np.float32)
-    pairs = source * num_nodes + target
+    # Shifted, not multiplied: taking pairs apart again by a division would cost as much as the sort.
+    target_bits = num_nodes.bit_length()
+    pairs = source << target_bits
+    pairs |= target
     pairs.sort()
     starts_group = np.ones(len(pairs), dtype=np.bool_)
     np.not_equal(pairs[1:], pairs[:-1], out=starts_group[1:])
     place = np.flatnonzero(starts_group)
     weight = np.diff(np.append(place, len(pairs))).astype(np.float32)
     distinct = pairs[place]
-    source = distinct // num_nodes
-    return source, distinct - source * num_nodes, weight
+    return distinct >> target_bits, distinct & ((1 << target_bits) - 1), weight
