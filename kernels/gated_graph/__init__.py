@@ -8,7 +8,7 @@ import torch
 
 from kernels.attention_readout import ReadoutWeights, attention_readout
 from kernels.dispatch import chosen_path
-from kernels.gated_graph.folding import folded
+from kernels.gated_graph.folding import FoldedGraphWeights, folded
 from kernels.gated_graph.torch_path import gated_graph_layers_torch
 from kernels.gated_graph.weights import GatedGraphWeights
 
@@ -22,7 +22,9 @@ EdgeWeights = Literal["binary", "multiplicity"]
 
 __all__ = [
     "EdgeWeights",
+    "FoldedGraphWeights",
     "GatedGraphWeights",
+    "folded",
     "gated_graph_layers",
     "gated_graph_project_into",
     "gated_graph_project_pooled",
@@ -32,7 +34,7 @@ __all__ = [
 def gated_graph_layers(
     nodes: torch.Tensor,
     graph: SessionGraph,
-    weights: GatedGraphWeights,
+    weights: GatedGraphWeights | FoldedGraphWeights,
     num_layers: int = 1,
     edge_weights: EdgeWeights = "binary",
 ) -> torch.Tensor:
@@ -45,7 +47,8 @@ def gated_graph_layers(
     Args:
         nodes: float [N, d], x_v of each node.
         graph: session graphs with N nodes, on the same device.
-        weights: tensors of the dtype of ``nodes``.
+        weights: tensors of the dtype of ``nodes``; folded ones (``folded``) save a dozen small operations a call. The witness
+            torch_scatter takes them unfolded only, and the torch path runs in its place.
         num_layers: L >= 0.
         edge_weights: ``binary`` counts every distinct edge once, as SR-GNN does; ``multiplicity`` weighs it by how often it was
             clicked.
@@ -62,7 +65,7 @@ def gated_graph_layers(
         from kernels.gated_graph.triton_path import gated_graph_layers_triton
 
         return gated_graph_layers_triton(nodes, graph, folded(weights), num_layers, edge_weights)
-    if path == "torch_scatter":
+    if path == "torch_scatter" and isinstance(weights, GatedGraphWeights):
         from kernels.gated_graph.scatter_path import gated_graph_layers_scatter
 
         return gated_graph_layers_scatter(nodes, graph, weights, num_layers, edge_weights)
@@ -70,7 +73,11 @@ def gated_graph_layers(
 
 
 def _check_layers(
-    nodes: torch.Tensor, graph: SessionGraph, weights: GatedGraphWeights, num_layers: int, edge_weights: str
+    nodes: torch.Tensor,
+    graph: SessionGraph,
+    weights: GatedGraphWeights | FoldedGraphWeights,
+    num_layers: int,
+    edge_weights: str,
 ) -> None:
     if nodes.shape != (graph.num_nodes, weights.dimension):
         raise ValueError(f"nodes are {tuple(nodes.shape)}, graph and weights need {(graph.num_nodes, weights.dimension)}")
@@ -80,19 +87,19 @@ def _check_layers(
         raise ValueError(f"num_layers={num_layers} is negative")
 
 
-def _unsupported(nodes: torch.Tensor, weights: GatedGraphWeights) -> str:
+def _unsupported(nodes: torch.Tensor, weights: GatedGraphWeights | FoldedGraphWeights) -> str:
     """What of a call the Triton kernels do not take."""
     if weights.dimension > WIDEST:
         return f"it does not take d = {weights.dimension} > {WIDEST}"
-    if nodes.dtype != weights.edge_in.dtype:
-        return f"nodes are {nodes.dtype}, weights {weights.edge_in.dtype}"
+    if nodes.dtype != weights[0].dtype:
+        return f"nodes are {nodes.dtype}, weights {weights[0].dtype}"
     return ""
 
 
 def gated_graph_project_into(
     nodes: torch.Tensor,
     graph: SessionGraph,
-    weights: GatedGraphWeights,
+    weights: GatedGraphWeights | FoldedGraphWeights,
     num_layers: int,
     projection: torch.Tensor,
     out: torch.Tensor,
@@ -164,7 +171,7 @@ def _check_in_place(out: torch.Tensor, *others: torch.Tensor) -> None:
 def gated_graph_project_pooled(
     nodes: torch.Tensor,
     graph: SessionGraph,
-    weights: GatedGraphWeights,
+    weights: GatedGraphWeights | FoldedGraphWeights,
     num_layers: int,
     readout: ReadoutWeights,
     projection: torch.Tensor,

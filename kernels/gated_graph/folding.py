@@ -30,15 +30,20 @@ class FoldedGraphWeights(NamedTuple):
         return self.maps.shape[1]
 
 
-def folded(weights: GatedGraphWeights) -> FoldedGraphWeights:
+def folded(weights: GatedGraphWeights | FoldedGraphWeights) -> FoldedGraphWeights:
     """Fold; autograd carries gradients back to the weights.
 
+    A dozen small operations, each of which costs a GPU as much as a whole layer of a small batch: who runs the same weights
+    many times folds them once.
+
     Args:
-        weights: of the gated layer.
+        weights: of the gated layer; folded ones are left as they are.
 
     Returns:
         The same layer, in the weights' dtype.
     """
+    if isinstance(weights, FoldedGraphWeights):
+        return weights
     d = weights.dimension
     gate_in, gate_out = weights.gate_input[:, :d], weights.gate_input[:, d:]
     maps = torch.cat([gate_in @ weights.edge_in, gate_out @ weights.edge_out, weights.gate_hidden]).view(9, d, d)

@@ -17,7 +17,11 @@ BLOCK_ROWS = 1024
 
 
 def gated_graph_layers_torch(
-    nodes: torch.Tensor, graph: SessionGraph, weights: GatedGraphWeights, num_layers: int, edge_weights: str = "binary"
+    nodes: torch.Tensor,
+    graph: SessionGraph,
+    weights: GatedGraphWeights | FoldedGraphWeights,
+    num_layers: int,
+    edge_weights: str = "binary",
 ) -> torch.Tensor:
     """Same meaning as ``gated_graph_layers_reference``; ``FoldedGraphWeights`` says what is folded."""
     if num_layers == 0 or graph.num_nodes == 0:

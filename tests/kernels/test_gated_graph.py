@@ -17,6 +17,7 @@ from kernels import (
     gated_graph_project_into,
     gated_graph_project_pooled,
 )
+from kernels.gated_graph import folded
 from kernels.gated_graph.reference import gated_graph_layers_reference
 
 D = 6
@@ -244,3 +245,15 @@ def test_pooled_projection_is_layers_then_readout_then_projection():
     expected = attention_readout(gated_graph_layers(nodes, graph, weights, 2), graph, readout) @ projection.T
     assert torch.equal(out, expected)
     assert np.array_equal(out[[0, 5, 8]].detach().numpy(), np.zeros((3, 9)))
+
+
+def test_weights_folded_beforehand_give_the_same():
+    graph = build(ODD_SESSIONS).graph
+    nodes, weights = draw(graph)
+    once = folded(weights)
+    assert folded(once) is once
+    assert torch.equal(gated_graph_layers(nodes, graph, once, 2), gated_graph_layers(nodes, graph, weights, 2))
+    readout = doubles(ReadoutWeights.initial(D), 3)
+    projection = torch.randn(9, D, dtype=torch.float64)
+    pooled = [gated_graph_project_pooled(nodes, graph, w, 2, readout, projection) for w in (once, weights)]
+    assert torch.equal(*pooled)
