@@ -100,7 +100,9 @@ class SessionGraph:
         if self.device == device:
             return self
         if device.type == "cuda":
-            _ = self.tiles, self.weighted_tiles
+            _ = self.tiles
+            if bool((self.edge_weight == self.edge_weight.round()).all()):
+                _ = self.weighted_tiles
         own = {field.name for field in fields(self)}
         moved = SessionGraph(**{name: getattr(self, name).to(device) for name in own})
         # cached_property keeps what it has built in the instance's dictionary.
