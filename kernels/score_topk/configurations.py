@@ -11,7 +11,7 @@ from kernels.compilation import TARGETS, Configuration
 from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, KEEPS, SORTING_WARPS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, EXACT_WARPS, KEEPS, RANKING_WARPS
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
 
@@ -81,7 +81,7 @@ def _select_blocks() -> Iterator[Configuration]:
                 kernel=select_blocks_kernel,
                 types={"maxima_ptr": "*fp32", "blocks_ptr": "*i64", "num_blocks": "i32"},
                 constants={"SLOTS": plan.slots, "WIDTH": plan.width, "SPAN": plan.span},
-                num_warps=SORTING_WARPS,
+                num_warps=plan.num_warps,
                 representative=num_blocks == 15_625,
             )
 
@@ -107,6 +107,7 @@ def _exact_keys() -> Iterator[Configuration]:
                 kernel=block_keys_kernel,
                 types={**tensors, "blocks_ptr": "*i64", "num_items": "i32", "num_slots": "i32"},
                 constants={**shared, "SLOTS": KEEPS[0], "BLOCK_V": 64},
+                num_warps=EXACT_WARPS,
                 representative=lists and z_type == table_type,
             )
             yield Configuration(
@@ -121,6 +122,7 @@ def _exact_keys() -> Iterator[Configuration]:
                     "num_parts": "i32",
                 },
                 constants=shared,
+                num_warps=EXACT_WARPS,
                 representative=lists and z_type == table_type,
             )
 
@@ -141,7 +143,7 @@ def _ranking() -> Iterator[Configuration]:
                     "CHUNK": CHUNK,
                     "RAGGED": ragged,
                 },
-                num_warps=SORTING_WARPS,
+                num_warps=RANKING_WARPS[keep],
                 representative=keep == KEEPS[0],
             )
 

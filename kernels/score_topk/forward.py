@@ -11,7 +11,7 @@ from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, SORTING_WARPS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, EXACT_WARPS, RANKING_WARPS
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
@@ -145,7 +145,7 @@ def _rank_catalogue(
         SLOTS=selection.slots,
         WIDTH=selection.width,
         SPAN=selection.span,
-        num_warps=SORTING_WARPS,
+        num_warps=selection.num_warps,
     )
     num_slots = launch_plan.slots_used(k, num_tiles)
     keys = torch.empty(num_sessions, num_slots * tiles.block_v, dtype=torch.int64, device=z.device)
@@ -167,6 +167,7 @@ def _rank_catalogue(
         HAS_EXCLUDE=exclude is not None,
         HAS_ADDITIVE=additive is not None,
         HAS_RANKABLE=rankable is not None,
+        num_warps=EXACT_WARPS,
     )
     _rank(keys, keys.shape[1], None, None, (part_maximum, part_sum), k, result)
 
@@ -210,6 +211,7 @@ def _rank_candidates(
         HAS_EXCLUDE=exclude is not None,
         HAS_ADDITIVE=additive is not None,
         HAS_RANKABLE=rankable is not None,
+        num_warps=EXACT_WARPS,
     )
     _rank(keys, 0, candidates.offsets, scores, (scores, scores), k, result)
 
@@ -239,7 +241,7 @@ def _rank(
         KEEP=keep,
         CHUNK=CHUNK,
         RAGGED=bounds is not None,
-        num_warps=SORTING_WARPS,
+        num_warps=RANKING_WARPS[keep],
     )
 
 

@@ -28,8 +28,14 @@ BATCH = 32
 CHUNK = 1024
 EXACT_ITEMS = 256
 EXACT_STEP = 16
+EXACT_WARPS = 8
+# Keys sorted at once: the network is unrolled, and a larger one takes minutes to compile.
+MOST_SORTED = 4096
 # Of the programs that sort.
 SORTING_WARPS = 8
+# By slots, and by kept keys; other numbers spill in one of the compilers the gate runs.
+STREAMING_WARPS = {32: 8, 128: 16, 1024: 4}
+RANKING_WARPS = {32: 8, 128: 16, 1024: 32}
 
 
 class CataloguePlan(NamedTuple):
@@ -54,6 +60,7 @@ class SelectionPlan(NamedTuple):
     slots: int
     width: int
     span: int
+    num_warps: int
 
 
 def catalogue_plan(
@@ -61,16 +68,15 @@ def catalogue_plan(
 ) -> CataloguePlan:
     """Tiles for B sessions in the dtype that is multiplied, on a GPU of that compute capability (90 is sm_90)."""
     block_d = next(width for width in (64, 128) if dimension <= width)
-    if num_sessions <= FEW_SESSIONS:
-        if num_items <= SMALL_CATALOGUE:
-            return CataloguePlan(FEW_SESSIONS, 32, block_d, 4, 2)
-        return CataloguePlan(FEW_SESSIONS, 64, block_d, 4, 3)
-    if z_dtype != torch.float32:
+    many = num_sessions > FEW_SESSIONS
+    if not many and num_items <= SMALL_CATALOGUE:
+        return CataloguePlan(FEW_SESSIONS, 32, block_d, 2 if block_d == 64 else 4, 2)
+    if many and z_dtype != torch.float32:
         return CataloguePlan(128, 64, block_d, 8, 3)
-    if block_d == 64:
+    if many and block_d == 64:
         # Three tf32 products of 64 rows fit the registers only where the tensor cores read their operands from shared memory.
         return CataloguePlan(64 if capability >= HOPPER else 32, 64, block_d, 4, 2)
-    return CataloguePlan(FEW_SESSIONS, 64, block_d, 4, 3)
+    return CataloguePlan(FEW_SESSIONS, 64, block_d, 8 if z_dtype == torch.float32 and block_d > 64 else 4, 3)
 
 
 def tiles_per_part(num_tiles: int, row_blocks: int) -> int:
@@ -82,10 +88,10 @@ def selection_plan(k: int, num_blocks: int) -> SelectionPlan:
     """Slots for k blocks and the spare ones."""
     slots = next(size for size in KEEPS if k + SPARE_BLOCKS <= size)
     if slots < KEEPS[-1]:
-        for width, span in ((1024, 1), (1024, 16), (1024, 64), (4096, 64)):
-            if num_blocks <= width * span:
-                return SelectionPlan(slots, width, span)
-    return SelectionPlan(slots, CHUNK, 0)
+        for width, span in ((1024, 1), (1024, 16), (1024, 64)):
+            if num_blocks <= width * span and slots * span <= MOST_SORTED:
+                return SelectionPlan(slots, width, span, SORTING_WARPS)
+    return SelectionPlan(slots, CHUNK, 0, STREAMING_WARPS[slots])
 
 
 def keep_for(k: int) -> int:

@@ -18,6 +18,13 @@ def _absorb(maximum: tl.tensor, total: tl.tensor, values: tl.tensor, weights: tl
     return raised, total
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _store_log_sum_exp(lse_ptr: tl.tensor, maximum: tl.tensor, total: tl.tensor) -> None:
+    """maximum + log(total), -inf where nothing was summed."""
+    logarithm = tl.log(tl.where(total == 0.0, 1.0, total))
+    tl.store(lse_ptr, tl.where(total == 0.0, float("-inf"), maximum + logarithm))
+
+
 @triton.jit(do_not_specialize=["keys_of_session", "k", "num_parts"])  # type: ignore[untyped-decorator]
 def ranking_kernel(
     keys_ptr: tl.tensor,
@@ -48,9 +55,19 @@ def ranking_kernel(
     else:
         begin = session * keys_of_session
         end = begin + keys_of_session
-    best = tl.full([KEEP], NOTHING, tl.int64)
     maximum = tl.full([], float("-inf"), tl.float32)
     total = tl.zeros([], tl.float32)
+    if not RAGGED:
+        first = 0
+        while first < num_parts:
+            part = first + tl.arange(0, CHUNK)
+            there = part < num_parts
+            tops = tl.load(part_maximum_ptr + session * num_parts + part, mask=there, other=float("-inf"))
+            sums = tl.load(part_sum_ptr + session * num_parts + part, mask=there, other=0.0)
+            maximum, total = _absorb(maximum, total, tops, sums)
+            first += CHUNK
+        _store_log_sum_exp(lse_ptr + session, maximum, total)
+    best = tl.full([KEEP], NOTHING, tl.int64)
     at = begin
     while at < end:
         place = at + tl.arange(0, CHUNK)
@@ -61,17 +78,8 @@ def ranking_kernel(
             scores = tl.load(scores_ptr + place, mask=place < end, other=float("-inf"))
             maximum, total = _absorb(maximum, total, scores, 1.0)
         at += CHUNK
-    if not RAGGED:
-        first = 0
-        while first < num_parts:
-            part = first + tl.arange(0, CHUNK)
-            there = part < num_parts
-            tops = tl.load(part_maximum_ptr + session * num_parts + part, mask=there, other=float("-inf"))
-            sums = tl.load(part_sum_ptr + session * num_parts + part, mask=there, other=0.0)
-            maximum, total = _absorb(maximum, total, tops, sums)
-            first += CHUNK
-    logarithm = tl.log(tl.where(total == 0.0, 1.0, total))
-    tl.store(lse_ptr + session, tl.where(total == 0.0, float("-inf"), maximum + logarithm))
+    if RAGGED:
+        _store_log_sum_exp(lse_ptr + session, maximum, total)
 
     best = turned_round(best, KEEP)
     rank = tl.arange(0, KEEP)
