@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -34,6 +35,9 @@ class WaitsFound(TorchDispatchMode):
         name = str(function).removeprefix("aten.")
         self.seen.append(name)
         # repeat_interleave knows its size where the caller says it.
-        if name.split(".")[0] in self.FORBIDDEN and (kwargs or {}).get("output_size") is None:
+        waits = name.split(".")[0] in self.FORBIDDEN and (kwargs or {}).get("output_size") is None
+        # A mask as an index is counted first.
+        chosen = args[1] if name.startswith("index.") else ()
+        if waits or any(index is not None and index.dtype == torch.bool for index in chosen):
             self.found.append(name)
         return function(*args, **(kwargs or {}))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 from torch import Tensor, nn
 
+from llmgr_core.encoders.graph_layer import GraphLayerWeights
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
 
@@ -23,6 +25,17 @@ class SessionEncoder(nn.Module, ABC):
         super().__init__()
         self.settings = settings
         self.dropout = nn.Dropout(settings.dropout)
+
+    def freeze(self) -> Self:
+        """Evaluation mode, in which what depends on weights alone is computed once and not at each call.
+
+        The results are the same, to the bit. Training again, or other weights, end it (see GraphLayerWeights).
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, GraphLayerWeights):
+                module.freeze()
+        return self
 
     @abstractmethod
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:

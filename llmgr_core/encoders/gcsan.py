@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels import GatedGraphWeights, SessionAttentionWeights
+from kernels import SessionAttentionWeights
 from llmgr_core.encoders.encoder import SessionEncoder
+from llmgr_core.encoders.graph_layer import GraphLayerWeights
 from llmgr_core.encoders.weights import KernelWeights
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
@@ -27,7 +28,7 @@ class GCSAN(SessionEncoder):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__(settings)
         d = settings.dimension
-        self.graph_layer = KernelWeights(GatedGraphWeights.initial(d))
+        self.graph_layer = GraphLayerWeights(d)
         initial = [SessionAttentionWeights.initial(d, FEED_FORWARD_FACTOR * d) for _ in range(settings.attention_layers)]
         # A normalised row is sqrt(d) long, an ID vector about 1/2; unless shortened it would drown the last click in z_s.
         with torch.no_grad():

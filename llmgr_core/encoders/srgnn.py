@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 import kernels
-from kernels import GatedGraphWeights, ReadoutWeights
+from kernels import ReadoutWeights
 from llmgr_core.encoders.encoder import SessionEncoder
+from llmgr_core.encoders.graph_layer import GraphLayerWeights
 from llmgr_core.encoders.weights import KernelWeights
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
@@ -17,7 +18,7 @@ class SRGNN(SessionEncoder):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__(settings)
-        self.graph_layer = KernelWeights(GatedGraphWeights.initial(settings.dimension))
+        self.graph_layer = GraphLayerWeights(settings.dimension)
         self.readout = KernelWeights(ReadoutWeights.initial(settings.dimension))
 
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 import kernels
 from kernels import GatedGraphWeights, SessionGraph
-from kernels.gated_graph import EdgeWeights
+from kernels.gated_graph import EdgeWeights, FoldedGraphWeights
 from llmgr_core.engine.language_model import LanguageModel
 from llmgr_core.engine.token_batches import pad_right
 
@@ -109,7 +109,7 @@ class HybridInput:
         projection: torch.Tensor,
         nodes: torch.Tensor,
         graph: SessionGraph,
-        layer: GatedGraphWeights,
+        layer: GatedGraphWeights | FoldedGraphWeights,
         num_layers: int,
         edges: EdgeWeights,
         session_vectors: torch.Tensor,
@@ -128,7 +128,16 @@ class HybridInput:
         places = self.places
         first = places.first_rows, places.first_positions
         inputs = kernels.gated_graph_project_into(
-            nodes, graph, layer, num_layers, projection, self._token_vectors(model), *first, edges
+            nodes,
+            graph,
+            layer,
+            num_layers,
+            projection,
+            self._token_vectors(model),
+            *first,
+            edges,
+            # The token vectors have just been made for this call; only a gradient asks for a copy of them.
+            in_place=not torch.is_grad_enabled(),
         )
         # A node is named again among edges and last clicks: there its first place is copied.
         projected = torch.cat([inputs[first], (session_vectors.to(projection.dtype) @ projection.T).float()])

@@ -117,8 +117,9 @@ class HybridModel(nn.Module):
         return StageLoss(prompt_loss + self.settings.following_weight * item_loss, prompt_loss, item_loss, zero)
 
     @property
-    def scale(self) -> float:
-        return float(self.backbone.logits.scale) if self.backbone.logits.cosine else 1.0
+    def scale(self) -> Tensor | float:
+        """Factor of the logits; a tensor, so that no step waits for its value. Tuning leaves it as it is."""
+        return self.backbone.logits.scale.detach() if self.backbone.logits.cosine else 1.0
 
     def id_rows(self) -> Tensor:
         """x_v as the logits use it: float32 [V, d], of unit length under cosine, zero for items without clicks."""

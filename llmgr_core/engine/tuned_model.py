@@ -87,7 +87,9 @@ def load_tuned(
         raise ArtefactError(f"{tuned.path / BRIDGE_NAME} cannot be used: {error}", "run `llmgr tune` again") from error
     known = torch.from_numpy(dataset.train_counts > 0)
     model = HybridModel(engine, id_model, bridge, settings, known=known, text_rows=text_rows)
-    return model.eval().requires_grad_(False), engine
+    model.eval().requires_grad_(False)
+    model.backbone.encoder.freeze()
+    return model, engine
 
 
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -53,11 +53,12 @@ class FloorScorer:
 
 
 class BackboneScorer:
-    """The pre-trained ID-only model."""
+    """The pre-trained ID-only model, put into evaluation mode and frozen as it is (see SessionEncoder.freeze)."""
 
     def __init__(self, backbone: Backbone, name: str = "backbone") -> None:
         self.name = name
         self._backbone = backbone
+        backbone.encoder.freeze()
 
     @torch.inference_mode()
     def scores(self, examples: Examples) -> Tensor:

@@ -37,7 +37,7 @@ class ExampleLoader:
         max_clicks: prefixes are cut to their last clicks; None keeps all.
         shuffle: draw a new order for each epoch; else the order of the examples.
         seed: of the order.
-        device: where the batches go.
+        device: where graphs and targets go.
 
     Raises:
         ValueError: no examples, or a batch size below 1.
@@ -70,7 +70,7 @@ class ExampleLoader:
         return (len(self.examples) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[SessionBatch, torch.Tensor, torch.Tensor]]:
-        """The rest of this epoch: (batch, targets int64 [B], place of each example int64 [B])."""
+        """The rest of this epoch: (batch, targets int64 [B], place of each example int64 [B] on the CPU)."""
         order = self.order(self.epoch)
         while self.batch < len(self):
             chosen = order[self.batch * self.batch_size : (self.batch + 1) * self.batch_size]
@@ -78,7 +78,7 @@ class ExampleLoader:
             part = self.examples.select(chosen)
             session_batch = SessionBatch.from_sessions(part.prefixes(self.max_clicks), device=self.device)
             targets = torch.from_numpy(part.targets.astype(np.int64)).to(self.device)
-            yield session_batch, targets, torch.from_numpy(chosen).to(self.device)
+            yield session_batch, targets, torch.from_numpy(chosen)
         self.epoch += 1
         self.batch = 0
 

@@ -103,6 +103,7 @@ class GraphedRanking:
             tensors = {key.removeprefix(name): value for key, value in stored.tensors.items() if key.startswith(name)}
             module.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()})
             module.eval().requires_grad_(False).to(self._device)
+        self._encoder.freeze()
         self._weighted = settings.edges == "multiplicity"
         self._runtime = runtime
         self._rows = DeviceRows(runtime.snapshot, self._device)

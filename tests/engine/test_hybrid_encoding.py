@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kernels
 from kernels import GatedGraphWeights, build_session_graph, gated_graph_layers
 from llmgr_core.engine import SemanticEngine
 from llmgr_core.engine.bridge import Bridge, Readout
@@ -56,6 +57,28 @@ def test_nodes_of_a_graph_are_layered_projected_and_placed_wherever_they_are_nam
     plain = torch.autograd.grad((expected * weigh).sum(), inputs)
     for one, other in zip(torch.autograd.grad((found * weigh).sum(), inputs), plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_without_gradients_nodes_are_written_straight_into_the_token_vectors(
+    engine: SemanticEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicks = build_session_graph(np.array([4, 7, 4]), np.array([0, 3]))
+    nodes, projection, sessions = torch.randn(2, 8), torch.randn(32, 8), torch.randn(1, 8)
+    layer = GatedGraphWeights.initial(8)
+    batch = HybridInput.from_rows([[vector_place(1), 5, vector_place(0), vector_place(1), vector_place(2)]], nodes=2)
+    place, in_place = kernels.gated_graph_project_into, []
+
+    def placed(*arguments, **options):
+        in_place.append(options["in_place"])
+        return place(*arguments, **options)
+
+    monkeypatch.setattr(kernels, "gated_graph_project_into", placed)
+    arguments = (engine.language_model, projection, nodes, clicks.graph, layer, 1, "binary", sessions)
+    expected = batch.vectors_of_graph(*arguments)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert torch.equal(batch.vectors_of_graph(*arguments), expected)
+    assert in_place == [False, True, True]
 
 
 def test_padding_does_not_change_what_a_hybrid_prompt_reads_as(engine: SemanticEngine) -> None:

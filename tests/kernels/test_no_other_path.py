@@ -187,6 +187,8 @@ def test_a_step_of_stage_two(encoder: str, language_model: Path, sessions: Sessi
     with WrittenDown() as seen:
         model(batch).loss.backward()
     assert seen.ours >= LOSS | ENCODER_OPS[encoder] | {"gated_project_into"}
+    assert isinstance(model.scale, torch.Tensor), "a number would make every step wait for the device"
+    assert not model.scale.requires_grad
     assert_no_logits(seen, BATCH, ITEMS)
 
 
@@ -224,5 +226,5 @@ def test_losses_are_those_of_the_full_logits(monkeypatch: pytest.MonkeyPatch, pa
     own = full.gather(1, torch.from_numpy(items).long())[passed] / 1.5
     theirs = (torch.from_numpy(taught).double()[passed] / 1.5).softmax(dim=1)
     divergence = functional.kl_div(own.log_softmax(dim=1), theirs, reduction="sum")
-    assert 0 < count == int(passed.sum()) < BATCH
+    assert 0 < int(count) == int(passed.sum()) < BATCH
     assert found.item() == pytest.approx(float(2.0 * 1.5**2 * divergence / BATCH), rel=1e-4)

@@ -207,3 +207,14 @@ def test_what_a_graph_captures_never_waits_for_the_device(make_stored, encoder, 
         program._work()
     assert "llmgr.score_topk.default" in waits.seen
     assert waits.found == []
+
+
+def test_weights_are_folded_when_a_ranker_is_loaded_and_never_again(make_stored, encoder, monkeypatch):
+    from kernels.gated_graph import torch_path
+
+    runtime, ranking = pair(make_stored, encoder)
+    seen: list[type] = []
+    fold = torch_path.folded
+    monkeypatch.setattr(torch_path, "folded", lambda weights: (seen.append(type(weights)), fold(weights))[1])
+    assert_same(runtime, ranking, at(1, 2, 1), 20)
+    assert {one.__name__ for one in seen} == {"FoldedGraphWeights"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from waits_found import WaitsFound
 
 from llmgr_core.errors import InputError
 from llmgr_core.evaluation import evaluate, summarise
@@ -154,6 +155,44 @@ def test_teacher_moves_the_student_only_where_it_is_better(sessions: Sessions, t
         run.run()
         steps = [line for line in log_of(directory) if "loss" in line]
         assert all((line["imitation"] > 0 and line["imitated"] > 0) == moved for line in steps[:3])
+
+
+def test_a_step_with_a_teacher_waits_for_the_device_once(
+    sessions: Sessions, text: TextVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Checks of index ranges read the indices, on the host alone.
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    count = sum(max(length - 2, 0) for length in sessions.lengths)
+    places = np.arange(0, count, 2)
+    items = np.tile(np.arange(ITEMS - 10, ITEMS, dtype=np.int32), (len(places), 1))
+    ranks = np.resize(np.array([1, 10_000], dtype=np.int32), len(places))
+    rankings = TeacherRankings(places, items, np.zeros((len(places), 10), dtype=np.float16), ranks)
+    run = distillation(sessions, tmp_path, text, tutoring=Tutoring(rankings), teacher_weight=1.0)
+    batch, targets, examples = next(iter(run.loader))
+    # The parts of the loss that do what this is about; the torch paths under them read numbers of a CPU as they like.
+    student, imitation = run.model, run.imitation
+    assert imitation is not None
+    rows = student.rows()
+    vectors = student.online.encode(rows, batch)
+    with WaitsFound() as waits:
+        imitated, passed = imitation.loss(student.online.logits, vectors, rows, targets, examples)
+        torch.autograd.backward(imitated)
+    # Which prefixes have a ranking comes from NumPy and is sent without waiting.
+    assert set(waits.found) <= {"lift_fresh.default"}
+    assert 0 < int(passed) < len(targets)
+    # ID vectors are dropped at random.
+    torch.manual_seed(1)
+    loss, figures = run.loss(batch, targets, examples)
+    torch.manual_seed(1)
+    assert all(isinstance(value, torch.Tensor) for value in figures.values())
+    read = []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda one: (read.append(one.shape), one.numpy().tolist())[1])
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda one: pytest.fail("a second wait"))
+    line = run._step(batch, targets, examples)
+    assert list(line) == ["loss", "imitation", "imitated"]
+    assert isinstance(line["imitated"], int)
+    assert line["loss"] == pytest.approx(loss.item())
+    assert read == [(3,)]
 
 
 def test_row_pull_brings_rows_to_their_text(sessions: Sessions, text: TextVectors, tmp_path: Path) -> None:

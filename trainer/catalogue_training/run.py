@@ -120,13 +120,13 @@ class CatalogueTraining(ABC, Generic[Model]):
         """A fresh model on the CPU; torch's generator has been seeded."""
 
     @abstractmethod
-    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of a batch, and figures for the log.
+    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch, and figures for the log: 0-d, on the device, where they stay until the step is over.
 
         Args:
             batch: graphs of B prefixes.
             targets: int64 [B], the items that followed.
-            examples: int64 [B], places of the examples among all training prefixes.
+            examples: int64 [B] on the CPU, places of the examples among all training prefixes.
         """
 
     @abstractmethod
@@ -185,10 +185,15 @@ class CatalogueTraining(ABC, Generic[Model]):
             nn.utils.clip_grad_norm_(self.parameters, self.options.clip_norm)
         self.optimizer.step()
         self.steps += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(f"the loss became {value} at step {self.steps}", f"lower {self.section}.learning_rate")
-        return {"loss": value, **figures}
+        read = {"loss": loss.detach(), **figures}
+        # The one wait of a step.
+        values = torch.stack([one.double() for one in read.values()]).tolist()
+        if not math.isfinite(values[0]):
+            raise InputError(f"the loss became {values[0]} at step {self.steps}", f"lower {self.section}.learning_rate")
+        return {
+            name: value if one.is_floating_point() else int(value)
+            for (name, one), value in zip(read.items(), values, strict=True)
+        }
 
     def _end_epoch(self) -> None:
         epoch = self.loader.epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,38 +30,43 @@ class Imitation:
         self, rankings: TeacherRankings, num_examples: int, weight: float, temperature: float, device: torch.device
     ) -> None:
         self.weight, self.temperature = weight, temperature
-        place = torch.full((num_examples,), -1, dtype=torch.int64)
-        place[torch.from_numpy(rankings.examples)] = torch.arange(len(rankings))
-        self._place = place.to(device)
+        # On the host, which so knows the prefixes with a ranking without asking the device.
+        self._place = np.full(num_examples, -1, dtype=np.int64)
+        self._place[rankings.examples] = np.arange(len(rankings))
         self._items = torch.from_numpy(rankings.items).to(device)
         self._logits = torch.from_numpy(rankings.logits).to(device)
         self._target_ranks = torch.from_numpy(rankings.target_ranks).to(device)
 
     def loss(
         self, logits: ItemLogits, session_vectors: Tensor, rows: Tensor, targets: Tensor, examples: Tensor
-    ) -> tuple[Tensor, int]:
-        """The weighted term, as a mean over the whole batch, and how many prefixes passed the gate.
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted term, as a mean over the whole batch, and how many prefixes passed the gate; nothing waits for a device.
 
         Args:
             logits: the student's.
             session_vectors: z'_s, float [B, d].
             rows: c_v, float [V, d].
             targets: int64 [B].
-            examples: int64 [B], places among the training prefixes.
+            examples: int64 [B] on the CPU, places among the training prefixes.
+
+        Returns:
+            Both 0-d, on the device; the count is int64.
         """
-        place = self._place[examples]
-        known = (place >= 0).nonzero()[:, 0]
-        if len(known):
-            known = known[self._teacher_is_better(logits, session_vectors[known], rows, targets[known], place[known])]
-        if not len(known):
-            return session_vectors.new_zeros(()), 0
-        place = place[known]
-        student = _logits_of(logits, session_vectors[known], rows, self._items[place].long())
+        places = self._place[examples.numpy()]
+        ranked = np.flatnonzero(places >= 0)
+        if not len(ranked):
+            return session_vectors.new_zeros(()), targets.new_zeros(())
+        # An ordinary copy to a device would wait for all that is still to be done there.
+        known, place = torch.from_numpy(np.stack([ranked, places[ranked]])).to(targets.device, non_blocking=True)
+        session_vectors, targets = session_vectors[known], targets[known]
+        better = self._teacher_is_better(logits, session_vectors, rows, targets, place)
+        student = _logits_of(logits, session_vectors, rows, self._items[place].long())
         tau = self.temperature
         divergence = nn.functional.kl_div(
-            (student / tau).log_softmax(dim=1), (self._logits[place].float() / tau).softmax(dim=1), reduction="sum"
+            (student / tau).log_softmax(dim=1), (self._logits[place].float() / tau).softmax(dim=1), reduction="none"
         )
-        return self.weight * tau**2 * divergence / len(examples), len(known)
+        divergence = divergence.masked_fill(~better[:, None], 0.0).sum()
+        return self.weight * tau**2 * divergence / len(examples), better.sum()
 
     def _teacher_is_better(
         self, logits: ItemLogits, session_vectors: Tensor, rows: Tensor, targets: Tensor, place: Tensor

@@ -42,6 +42,7 @@ class StudentScorer:
 
     def __init__(self, student: Student) -> None:
         self._student = student.eval()
+        student.online.encoder.freeze()
         with torch.inference_mode():
             self._rows = student.rows()
 
@@ -120,16 +121,16 @@ class Distillation(CatalogueTraining[Student]):
             self.item_part = None if item_part is None else item_part.to(self.device)
         return student
 
-    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         student = self.model
         rows = student.rows()
         session_vectors = student.online.encode(rows, batch)
         loss = student.loss(rows, session_vectors, targets)
-        figures: dict[str, float] = {}
+        figures: dict[str, Tensor] = {}
         if self.imitation is not None:
             imitation, count = self.imitation.loss(student.online.logits, session_vectors, rows, targets, examples)
             loss = loss + imitation
-            figures = {"imitation": float(imitation.detach()), "imitated": count}
+            figures = {"imitation": imitation.detach(), "imitated": count}
         if self.item_part is not None and self.settings.row_pull:
             apart = 1.0 - nn.functional.cosine_similarity(rows, self.item_part, dim=1)[student.trained].mean()
             loss = loss + self.settings.row_pull * apart

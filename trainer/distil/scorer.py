@@ -46,7 +46,8 @@ class RankerScorer:
         self._max_clicks = description.encoder.max_clicks
         self._model = OnlineRanker(description.num_items, description.encoder, description.head_hidden)
         self._model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
-        self._model.eval()
+        self._model.eval().requires_grad_(False)
+        self._model.encoder.freeze()
         rankable = stored.has_id
         rows = np.where(rankable[:, None], stored.id_vectors, np.float32(0.0))
         if stored.transform is not None and vectors is not None:

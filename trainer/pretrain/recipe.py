@@ -59,7 +59,7 @@ class Pretraining(CatalogueTraining[Backbone]):
     def make_model(self, num_examples: int) -> Backbone:
         return Backbone(self._num_items, self._encoder)
 
-    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: SessionBatch, targets: Tensor, examples: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return self.model.loss(batch, targets), {}
 
     def validate(self) -> dict[str, float]:
