@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kernels.session_graph import SessionGraph
 
 # What a program of the kernel holds.
-WIDEST = 64
+WIDEST = 128
 
 __all__ = ["ReadoutWeights", "attention_readout"]
 

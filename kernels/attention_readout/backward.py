@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention_readout.forward import SESSIONS, block_width, load_map, session_bounds, shape_of_program
+from kernels.attention_readout.forward import SESSIONS, block_width, load_map, session_bounds, shape_of_program, times_map
 from kernels.item_rows.distinct import add_to_rows
 
 
@@ -29,6 +29,7 @@ def attention_readout_bwd_kernel(
     BLOCK_D: tl.constexpr,
     TILE: tl.constexpr,
     SESSIONS: tl.constexpr,
+    STEP: tl.constexpr,
     WIDE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ) -> None:
@@ -48,7 +49,8 @@ def attention_readout_bwd_kernel(
     column = tl.arange(0, BLOCK_D)
     within = column < D
     score = tl.load(score_ptr + column, mask=within, other=0.0).to(WIDE)
-    of_node = load_map(of_node_ptr, D, 0, D, BLOCK_D)
+    if STEP == BLOCK_D:
+        of_node = load_map(of_node_ptr, D, BLOCK_D)
     nodes_ptr += first * D
     grad_nodes_ptr += first * D
     grad_hidden_ptr += first * D
@@ -68,7 +70,12 @@ def attention_readout_bwd_kernel(
         inside = (node < stop)[:, None] & within[None, :]
         x = tl.load(nodes_ptr + start.to(tl.int64) * D + cell, mask=inside, other=0.0)
         query = tl.load(query_ptr + session[:, None] * D + column[None, :], mask=inside, other=0.0).to(WIDE)
-        hidden = tl.sigmoid(tl.dot(x, tl.trans(of_node), query, input_precision=INPUT_PRECISION, out_dtype=WIDE))
+        if STEP == BLOCK_D:
+            hidden = tl.dot(x, tl.trans(of_node), query, input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        else:
+            row_ptr = nodes_ptr + start.to(tl.int64) * D + place * D
+            hidden = times_map(query, row_ptr, node < stop, of_node_ptr, 1, D, D, BLOCK_D, STEP, INPUT_PRECISION)
+        hidden = tl.sigmoid(hidden)
         clicks = tl.load(node_clicks_ptr + first + node, mask=node < stop, other=0.0).to(WIDE)
         alpha = tl.sum(hidden * score[None, :], axis=1) * clicks
         of_session = session[:, None] * (2 * D) + column[None, :]
@@ -76,10 +83,16 @@ def attention_readout_bwd_kernel(
         grad_alpha = tl.sum(grad_attended * x.to(WIDE), axis=1) * clicks
         grad_score += tl.sum(grad_alpha[:, None] * hidden, axis=0)
         grad_hidden = (grad_alpha[:, None] * score[None, :] * hidden * (1.0 - hidden)).to(dtype)
-        grad_x = alpha[:, None] * grad_attended
-        grad_x = tl.dot(grad_hidden, of_node, grad_x, input_precision=INPUT_PRECISION, out_dtype=WIDE)
-        tl.store(grad_nodes_ptr + start.to(tl.int64) * D + cell, grad_x.to(dtype), mask=inside)
         tl.store(grad_hidden_ptr + start.to(tl.int64) * D + cell, grad_hidden, mask=inside)
+        grad_x = alpha[:, None] * grad_attended
+        if STEP == BLOCK_D:
+            grad_x = tl.dot(grad_hidden, of_node, grad_x, input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        else:
+            # What other threads of the program have just stored is read again as a factor.
+            tl.debug_barrier()
+            row_ptr = grad_hidden_ptr + start.to(tl.int64) * D + place * D
+            grad_x = times_map(grad_x, row_ptr, node < stop, of_node_ptr, D, 1, D, BLOCK_D, STEP, INPUT_PRECISION)
+        tl.store(grad_nodes_ptr + start.to(tl.int64) * D + cell, grad_x.to(dtype), mask=inside)
         sums = tl.trans(member.to(dtype))
         grad_query = tl.dot(sums, grad_hidden, grad_query, input_precision=INPUT_PRECISION, out_dtype=WIDE)
         start += TILE
@@ -112,7 +125,7 @@ def launch(
     grad_query = torch.empty(sessions, d, dtype=nodes.dtype, device=nodes.device)
     wide = torch.promote_types(nodes.dtype, torch.float32)
     grad_score = torch.empty(groups, d, dtype=wide, device=nodes.device)
-    tile, warps = shape_of_program(nodes.dtype)
+    tile, warps, step = shape_of_program(nodes.dtype, d)
     if groups:
         with torch.cuda.device_of(nodes):  # type: ignore[no-untyped-call]
             attention_readout_bwd_kernel[(groups,)](
@@ -133,6 +146,7 @@ def launch(
                 BLOCK_D=block_width(d),
                 TILE=tile,
                 SESSIONS=SESSIONS,
+                STEP=step,
                 WIDE=tl.float64 if nodes.dtype == torch.float64 else tl.float32,
                 INPUT_PRECISION="tf32x3",
                 num_warps=warps,

@@ -17,7 +17,7 @@ OF_BACKWARD = ["nodes", "of_node", "score", "query", "grad_joined", "grad_nodes"
 
 
 def _configuration(name: str, kernel: Any, tensors: list[str], sums: list[str], dtype: str, d: int) -> Configuration:
-    tile, warps = forward.shape_of_program(DTYPES[dtype])
+    tile, warps, step = forward.shape_of_program(DTYPES[dtype], d)
     floats = {**{f"{tensor}_ptr": f"*{dtype}" for tensor in tensors}, **{f"{tensor}_ptr": "*fp32" for tensor in sums}}
     return Configuration(
         name=f"attention_readout {name} {dtype} d={d}",
@@ -28,6 +28,7 @@ def _configuration(name: str, kernel: Any, tensors: list[str], sums: list[str], 
             "BLOCK_D": d,
             "TILE": tile,
             "SESSIONS": forward.SESSIONS,
+            "STEP": step,
             "WIDE": tl.float32,
             "INPUT_PRECISION": "tf32x3",
         },
@@ -43,5 +44,5 @@ CONFIGURATIONS = [
         ("backward", backward.attention_readout_bwd_kernel, OF_BACKWARD, ["grad_score"]),
     )
     for dtype in DTYPES
-    for d in (16, 32, 64)
+    for d in (16, 32, 64, 128)
 ]

@@ -10,13 +10,11 @@ SESSIONS = 16
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def load_map(
-    map_ptr: tl.tensor, row_stride: tl.constexpr, first_column: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
-) -> tl.tensor:
-    """W of d columns of a map, [BLOCK_D, BLOCK_D] with zeros beyond d."""
+def load_map(map_ptr: tl.tensor, D: tl.constexpr, BLOCK_D: tl.constexpr) -> tl.tensor:
+    """A [d, d] map, [BLOCK_D, BLOCK_D] with zeros beyond d."""
     place = tl.arange(0, BLOCK_D)
     inside = (place < D)[:, None] & (place < D)[None, :]
-    return tl.load(map_ptr + place[:, None] * row_stride + first_column + place[None, :], mask=inside, other=0.0)
+    return tl.load(map_ptr + place[:, None] * D + place[None, :], mask=inside, other=0.0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -40,18 +38,30 @@ def session_bounds(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def queries(x_last: tl.tensor, of_last: tl.tensor, bias: tl.tensor, INPUT_PRECISION: tl.constexpr) -> tl.tensor:
-    """W_1 x_last + c of each session of a group."""
-    return tl.dot(x_last, tl.trans(of_last), input_precision=INPUT_PRECISION, out_dtype=bias.dtype) + bias[None, :]
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def hidden_of_nodes(
-    x: tl.tensor, member: tl.tensor, query: tl.tensor, of_node: tl.tensor, INPUT_PRECISION: tl.constexpr
+def times_map(
+    total: tl.tensor,
+    rows_ptr: tl.tensor,
+    there: tl.tensor,
+    map_ptr: tl.tensor,
+    INPUT_STRIDE: tl.constexpr,
+    OUTPUT_STRIDE: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    STEP: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr,
 ) -> tl.tensor:
-    """h_i = sigmoid(W_2 x_i + query of the session of i); the query is spread by a product with the 0/1 matrix of members."""
-    spread = tl.dot(member.to(query.dtype), query, input_precision=INPUT_PRECISION, out_dtype=query.dtype)
-    return tl.sigmoid(tl.dot(x, tl.trans(of_node), spread, input_precision=INPUT_PRECISION, out_dtype=query.dtype))
+    """total + x M, [R, BLOCK_D], for rows x at ``rows_ptr`` [R] and a map M of d inputs and d outputs.
+
+    Both are read STEP inputs at a time, so that at d = 128 neither is ever whole in the registers.
+    """
+    column = tl.arange(0, BLOCK_D)
+    for start in range(0, BLOCK_D, STEP):
+        inner = start + tl.arange(0, STEP)
+        x = tl.load(rows_ptr[:, None] + inner[None, :], mask=there[:, None] & (inner < D)[None, :], other=0.0)
+        cell = map_ptr + inner[:, None] * INPUT_STRIDE + column[None, :] * OUTPUT_STRIDE
+        part = tl.load(cell, mask=(inner < D)[:, None] & (column < D)[None, :], other=0.0)
+        total = tl.dot(x, part, total, input_precision=INPUT_PRECISION, out_dtype=total.dtype)
+    return total
 
 
 @triton.jit(do_not_specialize=["num_sessions"])  # type: ignore[untyped-decorator]
@@ -73,12 +83,14 @@ def attention_readout_fwd_kernel(
     BLOCK_D: tl.constexpr,
     TILE: tl.constexpr,
     SESSIONS: tl.constexpr,
+    STEP: tl.constexpr,
     WIDE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ) -> None:
     """z_s of one group of sessions, whose nodes stream by in tiles.
 
-    With P_is = alpha_i clicks_i where node i belongs to session s, and 0 elsewhere, the attended rows are P^T x.
+    With P_is = alpha_i clicks_i where node i belongs to session s, and 0 elsewhere, the attended rows are P^T x. W_2 is held
+    while the nodes stream by where STEP is all of it, and else read anew for each tile.
     """
     dtype = nodes_ptr.dtype.element_ty
     group = tl.program_id(0).to(tl.int64)
@@ -88,8 +100,11 @@ def attention_readout_fwd_kernel(
     kept = (last >= 0)[:, None] & within[None, :]
     x_last = tl.load(nodes_ptr + first * D + (last[:, None] * D + column[None, :]), mask=kept, other=0.0)
     bias = tl.load(bias_ptr + column, mask=within, other=0.0).to(WIDE)
-    query = queries(x_last, load_map(of_last_ptr, D, 0, D, BLOCK_D), bias, INPUT_PRECISION)
-    of_node = load_map(of_node_ptr, D, 0, D, BLOCK_D)
+    query = tl.zeros([SESSIONS, BLOCK_D], dtype=WIDE) + bias[None, :]
+    last_ptr = nodes_ptr + first * D + last * D
+    query = times_map(query, last_ptr, last >= 0, of_last_ptr, 1, D, D, BLOCK_D, STEP, INPUT_PRECISION)
+    if STEP == BLOCK_D:
+        of_node = load_map(of_node_ptr, D, BLOCK_D)
     score = tl.load(score_ptr + column, mask=within, other=0.0).to(WIDE)
 
     attended = tl.zeros([SESSIONS, BLOCK_D], dtype=WIDE)
@@ -101,27 +116,33 @@ def attention_readout_fwd_kernel(
         member = (node[:, None] >= begin[None, :]) & (node[:, None] < end[None, :])
         inside = (node < stop)[:, None] & within[None, :]
         x = tl.load(nodes_ptr + (first + start) * D + (place[:, None] * D + column[None, :]), mask=inside, other=0.0)
-        hidden = hidden_of_nodes(x, member, query, of_node, INPUT_PRECISION)
+        # The query of a node's session, spread by a product with the 0/1 matrix of members.
+        hidden = tl.dot(member.to(WIDE), query, input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        if STEP == BLOCK_D:
+            hidden = tl.dot(x, tl.trans(of_node), hidden, input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        else:
+            row_ptr = nodes_ptr + (first + start) * D + place * D
+            hidden = times_map(hidden, row_ptr, node < stop, of_node_ptr, 1, D, D, BLOCK_D, STEP, INPUT_PRECISION)
+        hidden = tl.sigmoid(hidden)
         clicks = tl.load(node_clicks_ptr + first + node, mask=node < stop, other=0.0).to(WIDE)
         alpha = tl.sum(hidden * score[None, :], axis=1) * clicks
         share = tl.where(member, alpha[:, None], 0.0).to(dtype)
         attended += tl.dot(tl.trans(share), x, input_precision=INPUT_PRECISION, out_dtype=WIDE)
         start += TILE
 
-    attended = attended.to(dtype)
-    of_attended = load_map(output_ptr, 2 * D, 0, D, BLOCK_D)
-    z = tl.dot(attended, tl.trans(of_attended), input_precision=INPUT_PRECISION, out_dtype=WIDE)
-    of_last_half = load_map(output_ptr, 2 * D, D, D, BLOCK_D)
-    z += tl.dot(x_last, tl.trans(of_last_half), input_precision=INPUT_PRECISION, out_dtype=WIDE)
-    z += tl.load(output_bias_ptr + column, mask=within, other=0.0).to(WIDE)[None, :]
     session = tl.arange(0, SESSIONS)
-    written = (group * SESSIONS + session < num_sessions)[:, None] & within[None, :]
+    exists = group * SESSIONS + session < num_sessions
+    written = exists[:, None] & within[None, :]
+    joined_ptr += group * SESSIONS * 2 * D + session * (2 * D)
+    tl.store(joined_ptr[:, None] + column[None, :], attended.to(dtype), mask=written)
+    tl.store(joined_ptr[:, None] + D + column[None, :], x_last, mask=written)
+    # What other threads of the program have just stored is read again as a factor.
+    tl.debug_barrier()
+    z = tl.zeros([SESSIONS, BLOCK_D], dtype=WIDE) + tl.load(output_bias_ptr + column, mask=within, other=0.0).to(WIDE)[None, :]
+    z = times_map(z, joined_ptr, exists, output_ptr, 1, 2 * D, D, BLOCK_D, STEP, INPUT_PRECISION)
+    z = times_map(z, joined_ptr + D, exists, output_ptr + D, 1, 2 * D, D, BLOCK_D, STEP, INPUT_PRECISION)
     row = session[:, None] * D + column[None, :]
     tl.store(out_ptr + group * SESSIONS * D + row, tl.where(kept, z, 0.0).to(dtype), mask=written)
-    joined_ptr += group * SESSIONS * 2 * D
-    pair = session[:, None] * (2 * D) + column[None, :]
-    tl.store(joined_ptr + pair, attended, mask=written)
-    tl.store(joined_ptr + D + pair, x_last, mask=written)
 
 
 def block_width(d: int) -> int:
@@ -129,9 +150,15 @@ def block_width(d: int) -> int:
     return max(16, int(triton.next_power_of_2(d)))
 
 
-def shape_of_program(dtype: torch.dtype) -> tuple[int, int]:
-    """Nodes that a program looks at together, and its warps: float32 is multiplied in three parts, which takes registers."""
-    return (64, 4) if dtype.itemsize == 2 else (32, 8)
+def shape_of_program(dtype: torch.dtype, d: int) -> tuple[int, int, int]:
+    """Nodes that a program looks at together, its warps, and the inputs of a map it reads at a time.
+
+    float32 is multiplied in three parts, which takes registers: a map of 128 x 128 is read anew for each tile, in parts.
+    """
+    width = block_width(d)
+    if dtype.itemsize == 2:
+        return (64, 4, width) if width <= 64 else (32, 8, width)
+    return 32, 8, width if width <= 64 else 16
 
 
 def launch(
@@ -147,7 +174,7 @@ def launch(
     joined = torch.empty(sessions, 2 * d, dtype=nodes.dtype, device=nodes.device)
     if sessions == 0:
         return out, joined
-    tile, warps = shape_of_program(nodes.dtype)
+    tile, warps, step = shape_of_program(nodes.dtype, d)
     last, node, bias, score, output, output_bias = [tensor.contiguous() for tensor in weights]
     with torch.cuda.device_of(nodes):  # type: ignore[no-untyped-call]
         attention_readout_fwd_kernel[(triton.cdiv(sessions, SESSIONS),)](
@@ -168,6 +195,7 @@ def launch(
             BLOCK_D=block_width(d),
             TILE=tile,
             SESSIONS=SESSIONS,
+            STEP=step,
             WIDE=tl.float64 if nodes.dtype == torch.float64 else tl.float32,
             INPUT_PRECISION="tf32x3",
             num_warps=warps,

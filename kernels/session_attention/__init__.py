@@ -9,7 +9,7 @@ from kernels.session_attention.torch_path import session_attention_torch
 from kernels.session_attention.weights import SessionAttentionWeights
 
 # What a program of the kernels holds.
-WIDEST = 64
+WIDEST = 128
 MOST_HEADS = 16
 
 __all__ = ["SessionAttentionWeights", "session_attention"]

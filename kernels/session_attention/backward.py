@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.session_attention.forward import block_width, row_bounds
+from kernels.session_attention.forward import block_width, in_steps, row_bounds, step_of_product
 
 
 @triton.jit(do_not_specialize=["num_rows"])  # type: ignore[untyped-decorator]
@@ -98,6 +98,7 @@ def session_attention_bwd_keys_kernel(
     ROWS: tl.constexpr,
     QUERIES: tl.constexpr,
     CAUSAL: tl.constexpr,
+    STEP: tl.constexpr,
     WIDE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ) -> None:
@@ -117,8 +118,10 @@ def session_attention_bwd_keys_kernel(
     of_row = place[:, None] * (3 * D) + column[None, :]
     row_inside = present[:, None] & within
     keys_ptr = projected_ptr + first * (3 * D) + D
-    keys = tl.load(keys_ptr + of_row, mask=row_inside, other=0.0)
-    values = tl.load(keys_ptr + D + of_row, mask=row_inside, other=0.0)
+    if STEP == BLOCK_W:
+        keys = tl.load(keys_ptr + of_row, mask=row_inside, other=0.0)
+        values = tl.load(keys_ptr + D + of_row, mask=row_inside, other=0.0)
+    key_ptr = keys_ptr + place * (3 * D)
 
     grad_key = tl.zeros([ROWS, BLOCK_W], dtype=WIDE)
     grad_value = tl.zeros([ROWS, BLOCK_W], dtype=WIDE)
@@ -137,13 +140,21 @@ def session_attention_bwd_keys_kernel(
         grad = tl.load(grad_ptr + of_result, mask=inside, other=0.0)
         lse = tl.load(lse_ptr + of_head + row, mask=row < stop, other=0.0)
         inner = tl.load(inner_ptr + of_head + row, mask=row < stop, other=0.0)
-        scores = tl.dot(query, tl.trans(keys), input_precision=INPUT_PRECISION, out_dtype=WIDE) * scale
+        if STEP == BLOCK_W:
+            scores = tl.dot(query, tl.trans(keys), input_precision=INPUT_PRECISION, out_dtype=WIDE) * scale
+        else:
+            own_ptr = projected_ptr + (first + start) * (3 * D) + query_place * (3 * D)
+            scores = in_steps(own_ptr, row < stop, key_ptr, present, WIDTH, BLOCK_W, STEP, WIDE, INPUT_PRECISION) * scale
         visible = (row[:, None] >= begin[None, :]) & (row[:, None] < end[None, :])
         if CAUSAL:
             visible = visible & (row[:, None] >= place[None, :])
         shares = tl.exp(tl.where(visible, scores - lse[:, None], float("-inf")))
         grad_value += tl.dot(tl.trans(shares.to(dtype)), grad, input_precision=INPUT_PRECISION, out_dtype=WIDE)
-        grad_shares = tl.dot(grad, tl.trans(values), input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        if STEP == BLOCK_W:
+            grad_shares = tl.dot(grad, tl.trans(values), input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        else:
+            own_ptr = grad_ptr + (first + start) * D + head * WIDTH + query_place * D
+            grad_shares = in_steps(own_ptr, row < stop, key_ptr + D, present, WIDTH, BLOCK_W, STEP, WIDE, INPUT_PRECISION)
         grad_scores = (shares * (grad_shares - inner[:, None]) * scale).to(dtype)
         grad_key += tl.dot(tl.trans(grad_scores), query, input_precision=INPUT_PRECISION, out_dtype=WIDE)
         start += QUERIES
@@ -152,9 +163,11 @@ def session_attention_bwd_keys_kernel(
     tl.store(out + D, grad_value.to(dtype), mask=row_inside)
 
 
-def shape_of_program(dtype: torch.dtype) -> tuple[int, int, int]:
+def shape_of_program(dtype: torch.dtype, width: int) -> tuple[int, int, int]:
     """Rows of a tile, rows it is compared with at once, and warps; tiles of 64 rows need every register there is."""
-    return (32, 32, 4) if dtype.itemsize == 2 else (16, 16, 4)
+    if dtype.itemsize == 2:
+        return 32, 32, 4
+    return 16, 16, 8 if width > 64 else 4
 
 
 def launch(
@@ -172,7 +185,7 @@ def launch(
     grad_projected = torch.empty_like(projected)
     inner = torch.empty_like(lse)
     width = d // num_heads
-    size, others, warps = shape_of_program(projected.dtype)
+    size, others, warps = shape_of_program(projected.dtype, width)
     grid = (triton.cdiv(rows, size), num_heads)
     shared = {
         "D": d,
@@ -190,6 +203,17 @@ def launch(
                 projected, begins, ends, attended, lse, grad, inner, grad_projected, rows, width**-0.5, KEYS=others, **shared
             )
             session_attention_bwd_keys_kernel[grid](
-                projected, begins, ends, lse, grad, inner, grad_projected, rows, width**-0.5, QUERIES=others, **shared
+                projected,
+                begins,
+                ends,
+                lse,
+                grad,
+                inner,
+                grad_projected,
+                rows,
+                width**-0.5,
+                QUERIES=others,
+                STEP=step_of_product(projected.dtype, width),
+                **shared,
             )
     return grad_projected

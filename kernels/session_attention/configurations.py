@@ -16,7 +16,7 @@ _GRADIENTS = ["grad", "grad_projected"]
 
 def _all_rows(name: str, kernel: Any, others: str, sums: list[str], dtype: str, width: int, causal: bool) -> Configuration:
     floats = ["projected", *{"forward": ["attended"], "queries": ["attended", *_GRADIENTS]}.get(name, _GRADIENTS)]
-    size, compared, warps = (forward if name == "forward" else backward).shape_of_program(DTYPES[dtype])
+    size, compared, warps = (forward if name == "forward" else backward).shape_of_program(DTYPES[dtype], width)
     return Configuration(
         name=f"session_attention {name} {dtype} width={width}{' causal' if causal else ''}",
         kernel=kernel,
@@ -29,12 +29,13 @@ def _all_rows(name: str, kernel: Any, others: str, sums: list[str], dtype: str, 
             "scale": "fp32",
         },
         constants={
-            "D": 64,
+            "D": max(64, width),
             "WIDTH": width,
             "BLOCK_W": width,
             "ROWS": size,
             others: compared,
             "CAUSAL": causal,
+            **({"STEP": forward.step_of_product(DTYPES[dtype], width)} if name == "keys" else {}),
             "WIDE": tl.float32,
             "INPUT_PRECISION": "tf32x3",
         },
@@ -59,10 +60,11 @@ def _last_row(name: str, kernel: Any, floats: list[str], dtype: str, d: int, hea
             "HEADS": heads,
             "COLUMNS": last_row.COLUMNS,
             "ROWS": last_row.rows_at_once(DTYPES[dtype]),
+            **({"STEP": forward.step_of_product(DTYPES[dtype], d)} if name == "backward" else {}),
             "WIDE": tl.float32,
             "INPUT_PRECISION": "tf32x3",
         },
-        num_warps=4,
+        num_warps=last_row.warps_of(d),
         representative=heads == 1 and d == 64,
     )
 
@@ -78,7 +80,7 @@ CONFIGURATIONS = [
             ("keys", backward.session_attention_bwd_keys_kernel, "QUERIES", ["lse", "inner"]),
         )
         for dtype in DTYPES
-        for width, causal in ((64, False), (64, True), (32, False), (16, False))
+        for width, causal in ((128, False), (128, True), (64, False), (64, True), (32, False), (16, False))
     ),
     *(
         _last_row(name, kernel, floats, dtype, d, heads)
@@ -87,6 +89,6 @@ CONFIGURATIONS = [
             ("backward", last_row.last_row_bwd_kernel, _BACK),
         )
         for dtype in DTYPES
-        for d, heads in ((64, 1), (64, 2), (64, 3), (32, 1), (16, 1))
+        for d, heads in ((128, 1), (128, 2), (128, 3), (64, 1), (64, 2), (64, 3), (32, 1), (16, 1))
     ),
 ]

@@ -19,6 +19,30 @@ def row_bounds(
     return tl.where(present, begin - first, 0).to(tl.int32), tl.where(present, end - first, 0).to(tl.int32)
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def in_steps(
+    rows_ptr: tl.tensor,
+    row_there: tl.tensor,
+    others_ptr: tl.tensor,
+    other_there: tl.tensor,
+    WIDTH: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    STEP: tl.constexpr,
+    WIDE: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr,
+) -> tl.tensor:
+    """Products of the rows at ``rows_ptr`` [R] with those at ``others_ptr`` [O], [R, O]: STEP columns at a time, so that wide
+    factors are never whole in the registers of every warp."""
+    total = tl.zeros([rows_ptr.shape[0], others_ptr.shape[0]], dtype=WIDE)
+    for start in range(0, BLOCK_W, STEP):
+        column = start + tl.arange(0, STEP)
+        within = column < WIDTH
+        rows = tl.load(rows_ptr[:, None] + column[None, :], mask=row_there[:, None] & within[None, :], other=0.0)
+        others = tl.load(others_ptr[None, :] + column[:, None], mask=within[:, None] & other_there[None, :], other=0.0)
+        total = tl.dot(rows, others, total, input_precision=INPUT_PRECISION, out_dtype=WIDE)
+    return total
+
+
 @triton.jit(do_not_specialize=["num_rows"])  # type: ignore[untyped-decorator]
 def session_attention_fwd_kernel(
     projected_ptr: tl.tensor,
@@ -97,9 +121,17 @@ def block_width(width: int) -> int:
     return max(16, int(triton.next_power_of_2(width)))
 
 
-def shape_of_program(dtype: torch.dtype) -> tuple[int, int, int]:
+def shape_of_program(dtype: torch.dtype, width: int) -> tuple[int, int, int]:
     """Rows of a tile, rows it is compared with at once, and warps; float32 is multiplied in three parts."""
-    return (64, 32, 4) if dtype.itemsize == 2 else (16, 16, 4)
+    wide = width > 64
+    if dtype.itemsize == 2:
+        return (32 if wide else 64), 32, 4
+    return 16, 16, 8 if wide else 4
+
+
+def step_of_product(dtype: torch.dtype, width: int) -> int:
+    """Columns of a product that the backward pass takes at a time: all, where their registers are there."""
+    return 16 if width > 64 and dtype.itemsize > 2 else block_width(width)
 
 
 def launch(
@@ -111,7 +143,7 @@ def launch(
     attended = torch.empty(rows, d, dtype=projected.dtype, device=projected.device)
     lse = torch.empty(num_heads, rows, dtype=wide, device=projected.device)
     width = d // num_heads
-    size, keys, warps = shape_of_program(projected.dtype)
+    size, keys, warps = shape_of_program(projected.dtype, width)
     if rows:
         with torch.cuda.device_of(projected):  # type: ignore[no-untyped-call]
             session_attention_fwd_kernel[(triton.cdiv(rows, size), num_heads)](

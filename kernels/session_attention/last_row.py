@@ -8,6 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.session_attention.forward import block_width, in_steps, step_of_product
+
 COLUMNS = 16
 
 
@@ -102,6 +104,7 @@ def last_row_bwd_kernel(
     HEADS: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
+    STEP: tl.constexpr,
     WIDE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ) -> None:
@@ -131,10 +134,15 @@ def last_row_bwd_kernel(
         row = start + place
         row_inside = (row < stop)[:, None] & within
         y = tl.load(rows_ptr + (first + start) * D + of_row, mask=row_inside, other=0.0)
-        scores = tl.dot(y, tl.trans(queries), input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        row_ptr = rows_ptr + (first + start) * D + place * D
+        if STEP == BLOCK_D:
+            scores = tl.dot(y, tl.trans(queries), input_precision=INPUT_PRECISION, out_dtype=WIDE)
+            along = tl.dot(y, tl.trans(grad), input_precision=INPUT_PRECISION, out_dtype=WIDE)
+        else:
+            scores = in_steps(row_ptr, row < stop, queries_ptr + query * D, exists, D, BLOCK_D, STEP, WIDE, INPUT_PRECISION)
+            along = in_steps(row_ptr, row < stop, grad_ptr + query * D, exists, D, BLOCK_D, STEP, WIDE, INPUT_PRECISION)
         member = (row[:, None] >= begin[None, :]) & (row[:, None] < end[None, :])
         shares = tl.exp(tl.where(member, scores - lse[None, :], float("-inf")))
-        along = tl.dot(y, tl.trans(grad), input_precision=INPUT_PRECISION, out_dtype=WIDE)
         grad_scores = (shares * (along - inner[None, :])).to(dtype)
         grad_y = tl.dot(shares.to(dtype), grad, input_precision=INPUT_PRECISION, out_dtype=WIDE)
         grad_y += tl.dot(grad_scores, queries, input_precision=INPUT_PRECISION, out_dtype=WIDE)
@@ -149,19 +157,24 @@ def rows_at_once(dtype: torch.dtype) -> int:
     return 64 if dtype.itemsize == 2 else 32
 
 
+def warps_of(d: int) -> int:
+    """Of a program; wide rows need the registers of eight."""
+    return 8 if d > 64 else 4
+
+
 def shape_of_launch(rows: torch.Tensor, queries: torch.Tensor) -> tuple[tuple[int], dict[str, Any]]:
     """Grid and constants for rows [T, d] and queries [B, heads, d]."""
     sessions, heads, d = queries.shape
     double = rows.dtype == torch.float64
     constants = {
         "D": d,
-        "BLOCK_D": max(16, triton.next_power_of_2(d)),
+        "BLOCK_D": block_width(d),
         "HEADS": heads,
         "COLUMNS": COLUMNS,
         "ROWS": rows_at_once(rows.dtype),
         "WIDE": tl.float64 if double else tl.float32,
         "INPUT_PRECISION": "tf32x3",
-        "num_warps": 4,
+        "num_warps": warps_of(d),
     }
     return (triton.cdiv(sessions, COLUMNS // heads),), constants
 
@@ -193,6 +206,16 @@ def launch_backward(
     if len(queries):
         with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
             last_row_bwd_kernel[grid](
-                rows, offsets, queries, pooled, lse, grad, grad_rows, grad_queries, len(queries), **constants
+                rows,
+                offsets,
+                queries,
+                pooled,
+                lse,
+                grad,
+                grad_rows,
+                grad_queries,
+                len(queries),
+                STEP=step_of_product(rows.dtype, rows.shape[1]),
+                **constants,
             )
     return grad_rows, grad_queries

@@ -15,17 +15,24 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from waits_found import WaitsFound
 
 from benchmarks.kernel_functions import command
+from kernels.benchmark import timing
 from kernels.benchmark.cases import OURS, Case, Deviation, Prepared, Setting, Way, against, deviation
 from kernels.benchmark.command_line import main
 from kernels.benchmark.counting import launches, peak_bytes
 from kernels.benchmark.machine import NO_GPU, machine
 from kernels.benchmark.measure import measure
-from kernels.benchmark.ops import OPS
+from kernels.benchmark.ops import OPS, ranking
+from kernels.benchmark.ops.gated_graph import graph_bytes
+from kernels.benchmark.ops.projection import readout_bytes
 from kernels.benchmark.report import as_json, lines_of
+from kernels.benchmark.request import Request
 from kernels.benchmark.roofs import H200, Roofs
 from kernels.benchmark.sessions import PUBLISHED_MEAN, session_source
+from kernels.benchmark.ways import ways_of
+from kernels.session_graph import build_session_graph
 
 CPU = torch.device("cpu")
 ROOFS = Roofs(1e10, 1e11)
@@ -280,3 +287,105 @@ def test_threads_are_limited_for_numpy_too_by_starting_again(monkeypatch: pytest
         monkeypatch.setenv(name, "1")
     assert main(["--threads", "1", "--quick", "--floors", "--op", "session_graph"]) == 0
     assert len(started) == 1
+
+
+def test_the_bytes_of_a_graph_are_those_of_its_tiles(setting: Setting) -> None:
+    graph = setting.sessions.graph(70)
+    assert int(graph.node_offsets.diff().max()) <= 64
+    assert graph_bytes(graph) == graph.tiles.planes.nbytes + graph.tiles.degrees.nbytes
+    assert readout_bytes(graph) == graph.node_clicks.nbytes + graph.last_node.nbytes + graph.node_offsets[1:].nbytes
+
+
+ON_CUDA = Setting(torch.device("cuda"), torch.bfloat16, "full", session_source("even", None), compile=True, memory_bytes=1e9)
+
+
+def test_on_cuda_every_baseline_is_measured_in_a_graph_as_ours_is() -> None:
+    ways = ways_of(ON_CUDA, same, {"eager": same, "other": same}, compiled="eager")
+    assert ways[0].name == OURS
+    assert ways[0].captured
+    captured = {way.name for way in ways if way.captured}
+    assert captured == {OURS, "eager, CUDA graph", "other, CUDA graph", "torch.compile, CUDA graph"}
+    assert {way.name for way in ways if way.own_graph} == {"torch.compile reduce-overhead"}
+    assert {way.name for way in ways if way.compiled} == {name for name in (way.name for way in ways) if "compile" in name}
+
+
+def test_torchs_own_graph_counts_only_where_torch_made_one() -> None:
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    assert timing._captures_itself(Way("compiled", same, own_graph=True))
+    assert not timing._captures_itself(Way("compiled", same))
+    counters["inductor"]["cudagraph_skips"] += 1
+    assert not timing._captures_itself(Way("compiled", same, own_graph=True))
+    counters.clear()
+
+
+def request_case(setting: Setting, items: list[int]) -> Prepared:
+    return ranking.prepare(setting, build_session_graph(np.array(items), np.array([0, len(items)])), 300, as_request=True)
+
+
+def test_a_request_is_ranked_right_by_every_way_and_timed_from_host_to_host(setting: Setting) -> None:
+    prepared = request_case(setting, [3, 9, 3, 3, 27])
+    case = Case("ranking_path", "", 1.0, 1.0, lambda: prepared)
+    rows = list(measure(case, setting, ROOFS, 0.01))
+    assert [row.problem for row in rows] == [""] * len(rows)
+    assert all(row.times is not None and row.times.rounds >= 5 and not row.times.in_graph for row in rows)
+    found = prepared.ways[0].call(**prepared.streamed)
+    assert found.dtype == torch.float32
+    assert found.shape == (3 * ranking.K + 1,)
+
+
+def test_a_request_reads_what_the_host_has_written_last(setting: Setting) -> None:
+    """One copy there, one start of what was captured, one copy back; all tensors stay where they are."""
+    prepared, other = request_case(setting, [3, 9, 4]), request_case(setting, [7, 1, 2])
+    memory = prepared.request
+    assert memory is not None
+    assert other.request is not None
+    table = prepared.streamed["table"]
+
+    def work() -> torch.Tensor:
+        return prepared.ways[0].call(table=table)
+
+    answer, replays = torch.empty(3 * ranking.K + 1), []
+
+    def replay() -> None:
+        replays.append(answer.copy_(work()))
+
+    request = Request(memory, work, (replay, answer))
+    first = request().clone()
+    places = {name: tensor.data_ptr() for name, tensor in memory.read.items()}
+    for name, tensor in other.request.host.items():
+        memory.host[name].copy_(tensor)
+    second = request()
+    assert torch.equal(second, Request(other.request, lambda: other.ways[0].call(table=table))())
+    assert not torch.equal(first, second)
+    assert len(replays) == 2
+    assert places == {name: tensor.data_ptr() for name, tensor in memory.read.items()}
+    assert all(place % 8 == 0 for place in places.values())
+
+
+def test_the_way_of_a_request_never_waits_for_the_device(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        pytest.skip("the interpreter's case; on a GPU a capture would fail")
+    monkeypatch.setenv("LLMGR_KERNELS", "triton")
+    # Checks of index ranges read the indices, on the host alone.
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    prepared = request_case(setting, [3, 9, 3])
+    with torch.inference_mode(), WaitsFound() as waits:
+        prepared.ways[0].call(**prepared.streamed)
+    assert "llmgr.score_topk.default" in waits.seen
+    assert waits.found == []
+
+
+def test_the_row_of_a_request_says_what_is_captured() -> None:
+    case = next(iter(OPS["ranking_path"](ON_CUDA)))
+    assert case.shape.endswith("a request: copy in, one graph (rows, layer, readout, top-k), copy out")
+    assert "graph" not in next(iter(OPS["ranking_path"](replace(ON_CUDA, device=CPU)))).shape
+
+
+def test_what_one_way_wrote_in_place_does_not_stand_for_another(setting: Setting) -> None:
+    case = next(iter(OPS["project_into_in_place"](setting)))
+    prepared = case.prepare()
+    idle = Way("idle", lambda nodes, out: out)
+    rows = list(measure(replace(case, prepare=lambda: replace(prepared, ways=[*prepared.ways, idle])), setting, None, 0.0))
+    assert [row.way for row in rows if row.wrong] == ["idle"]

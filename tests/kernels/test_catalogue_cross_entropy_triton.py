@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from catalogue_cases import BOUNDS, assert_close, definition, draw, gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.checkpoint import checkpoint
 
 from kernels import catalogue_cross_entropy
 from kernels.catalogue_cross_entropy import tile_sizes
-from kernels.catalogue_cross_entropy.backward import catalogue_backward
-from kernels.catalogue_cross_entropy.forward import catalogue_forward
 from kernels.catalogue_cross_entropy.reference import catalogue_cross_entropy_reference
 from kernels.catalogue_cross_entropy.tile_sizes import Tiles
 from kernels.dispatch import interpreting
 
 pytestmark = pytest.mark.skipif(not interpreting(), reason="the interpreter is off: a GPU is here, and its tests run there")
 
-# Largest error over the largest value, and root mean squares: research on such kernels in the interpreter asks no more.
-BOUNDS = {torch.float64: (1e-12, 1e-13), torch.float32: (1e-5, 1e-6), torch.float16: (4e-3, 2e-3)}
 SMALL = {64: Tiles(16, 16, 4, 2), 128: Tiles(16, 16, 4, 2)}
 
 
@@ -36,39 +30,6 @@ def small_tiles(monkeypatch):
     for table in (tile_sizes.FORWARD, tile_sizes.SESSION_GRADIENT, tile_sizes.TABLE_GRADIENT):
         for kind in ("half", "single"):
             monkeypatch.setitem(table, kind, SMALL)
-
-
-def draw(sessions, items, dimension=5, dtype=torch.float64, scale=3.0, seed=0, size=1.0):
-    """Inputs of the function: (z, table, target, scale), the floats asking for gradients."""
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(sessions, dimension, dtype=torch.float64, generator=generator).mul(size).to(dtype)
-    table = torch.randn(items, dimension, dtype=torch.float64, generator=generator).to(dtype)
-    target = torch.randint(0, items, (sessions,), generator=generator)
-    factor = torch.tensor(scale, dtype=torch.promote_types(dtype, torch.float32))
-    return z.requires_grad_(), table.requires_grad_(), target, factor.requires_grad_()
-
-
-def gradients(function, z, table, target, scale, cosine, reduction="mean", pull=1.0):
-    """Loss and gradients with respect to z, table and scale."""
-    loss = function(z, table, target, scale, cosine, reduction)
-    return [loss, *torch.autograd.grad((loss * pull).sum(), [z, table, scale])]
-
-
-def definition(z, table, target, scale, cosine, reduction="mean", pull=1.0):
-    """The same by the definition in float64."""
-    wide = [tensor.detach().double().requires_grad_() for tensor in (z, table, scale)]
-    return gradients(catalogue_cross_entropy_reference, wide[0], wide[1], target, wide[2], cosine, reduction, pull)
-
-
-def assert_close(found, expected, dtype):
-    """Both measures of error within the bounds of the dtype."""
-    largest, mean_square = BOUNDS[dtype]
-    for one, other in zip(found, expected, strict=True):
-        assert one.shape == other.shape
-        assert not one.isnan().any()
-        error, size = (one.double() - other).detach(), other.detach()
-        assert float(error.abs().max()) <= largest * float(size.abs().max().clamp(min=1e-3))
-        assert float(error.square().mean().sqrt()) <= mean_square * float(size.square().mean().sqrt().clamp(min=1e-3))
 
 
 @pytest.mark.parametrize("dtype", list(BOUNDS))
@@ -203,18 +164,6 @@ def test_runs_repeat_bit_by_bit(small_tiles):
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def test_only_what_is_asked_for_is_computed():
-    z, table, target, scale = draw(20, 30)
-    expected = definition(z, table, target, scale, True)
-    for wanted in range(3):
-        inputs = [tensor.detach().requires_grad_(i == wanted) for i, tensor in enumerate((z, table, scale))]
-        loss = catalogue_cross_entropy(inputs[0], inputs[1], target, inputs[2], True)
-        (gradient,) = torch.autograd.grad(loss, [inputs[wanted]])
-        assert torch.allclose(gradient, expected[1 + wanted], rtol=1e-9, atol=1e-12)
-    with torch.no_grad():
-        assert not catalogue_cross_entropy(z, table, target, scale).requires_grad
-
-
 def test_two_dtypes_meet_in_the_wider_one():
     z, table, target, _ = draw(10, 20, dtype=torch.float32)
     half = table.detach().half().requires_grad_()
@@ -260,76 +209,3 @@ def test_empty_batches_have_their_losses_and_gradients():
     loss.backward()
     assert z.grad.shape == z.shape
     assert not table.grad.any()
-
-
-@pytest.mark.parametrize("cosine", [False, True])
-def test_the_operators_are_registered_as_torch_asks(cosine):
-    z, table, target, scale = draw(6, 9, dtype=torch.float32)
-    torch.library.opcheck(torch.ops.llmgr.catalogue_cross_entropy_forward, (z, table, target, scale, cosine))
-    plain = [tensor.detach() for tensor in (z, table, scale)]
-    _, lse, factor = torch.ops.llmgr.catalogue_cross_entropy_forward(plain[0], plain[1], target, plain[2], cosine)
-    for needs in ((True, True), (True, False), (False, True)):
-        arguments = (torch.ones(6), plain[0], plain[1], target, plain[2], lse, factor, cosine, *needs)
-        torch.library.opcheck(torch.ops.llmgr.catalogue_cross_entropy_backward, arguments)
-
-
-def test_torch_compile_sees_through_it():
-    z, table, target, scale = draw(6, 9, dtype=torch.float32)
-    expected = gradients(catalogue_cross_entropy, z, table, target, scale, True)
-    compiled = torch.compile(catalogue_cross_entropy, backend="aot_eager", fullgraph=True)
-    found = gradients(compiled, z, table, target, scale, True)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def test_a_checkpoint_recomputes_it():
-    z, table, target, scale = draw(6, 9, dtype=torch.float32)
-    expected = gradients(catalogue_cross_entropy, z, table, target, scale, True)
-    found = gradients(
-        lambda *arguments: checkpoint(catalogue_cross_entropy, *arguments, use_reentrant=False), z, table, target, scale, True
-    )
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def test_autocast_does_not_change_it():
-    z, table, target, scale = draw(6, 9, dtype=torch.float32)
-    outside = catalogue_cross_entropy(z, table, target, scale)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(catalogue_cross_entropy(z, table, target, scale), outside)
-
-
-class _Largest(TorchDispatchMode):
-    """Bytes of the largest tensor that any operation gave."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        result = function(*arguments, **(options or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
-        return result
-
-
-@pytest.mark.parametrize("cosine", [False, True])
-def test_no_buffer_comes_near_the_size_of_the_logits(cosine):
-    sessions, items, dimension = 150, 1200, 4
-    z, table, target, scale = (tensor.detach() for tensor in draw(sessions, items, dimension, torch.float32))
-    with _Largest() as seen:
-        losses, lse, factor = catalogue_forward(z, table, target, scale, cosine)
-        catalogue_backward(torch.ones_like(losses), z, table, target, scale, lse, factor, cosine, True, True)
-    splits, _ = tile_sizes.split_catalogue(sessions, items, tile_sizes.SESSION_GRADIENT["single"][64])
-    assert seen.bytes == 4 * max(items, splits * sessions) * dimension
-    assert seen.bytes < 4 * sessions * items / 10
-
-
-@pytest.mark.parametrize("kind", ["half", "single", "single_hopper"])
-@pytest.mark.parametrize("sessions", [1, 512, 8192])
-def test_buffers_stay_small_at_ten_million_items(kind, sessions):
-    for table in (tile_sizes.FORWARD, tile_sizes.SESSION_GRADIENT):
-        for width, tiles in table[kind].items():
-            splits, per_split = tile_sizes.split_catalogue(sessions, 10_000_000, tiles)
-            assert splits * per_split * tiles.items >= 10_000_000 > (splits - 1) * per_split * tiles.items
-            # At most one vector for each row of the tiles that run at a time, or one a session.
-            assert splits * sessions * width <= max(tile_sizes.PROGRAMS * tiles.sessions, sessions) * width

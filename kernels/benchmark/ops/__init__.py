@@ -9,6 +9,8 @@ from kernels.benchmark.ops.catalogue import cross_entropy_cases, scoring_cases
 from kernels.benchmark.ops.gated_graph import backward_cases, layer_cases
 from kernels.benchmark.ops.item_rows import item_rows_cases
 from kernels.benchmark.ops.packing import packing_cases
+from kernels.benchmark.ops.placing import backward_cases as placing_backward_cases
+from kernels.benchmark.ops.placing import in_place_cases
 from kernels.benchmark.ops.projection import into_cases, pooled_cases
 from kernels.benchmark.ops.ranking import ranking_cases
 from kernels.benchmark.ops.session_vectors import attention_cases, readout_cases
@@ -19,6 +21,8 @@ OPS: Mapping[str, Callable[[Setting], Iterator[Case]]] = {
     "gated_layers": layer_cases,
     "gated_layers_backward": backward_cases,
     "project_into": into_cases,
+    "project_into_in_place": in_place_cases,
+    "project_into_backward": placing_backward_cases,
     "project_pooled": pooled_cases,
     "attention_readout": readout_cases,
     "session_attention": attention_cases,

@@ -49,11 +49,18 @@ def pooled_cases(setting: Setting) -> Iterator[Case]:
         yield Case(
             op="project_pooled",
             shape=f"B={num_sessions} L=1 D={width}",
-            moved_bytes=(graph.num_nodes * D + width * D + num_sessions * width) * item + 1.5 * graph_bytes(graph),
+            moved_bytes=(graph.num_nodes * D + width * D + num_sessions * width) * item
+            + graph_bytes(graph)
+            + readout_bytes(graph),
             flop=layer_flop(graph.num_nodes, 1) + readout_flop(graph) + 2.0 * D * width * num_sessions,
             prepare=partial(_prepare_pooled, setting, graph, width),
             facts={"nodes": graph.num_nodes},
         )
+
+
+def readout_bytes(graph: SessionGraph) -> float:
+    """What tells a readout its sessions: clicks of a node (4 bytes), end and last click of a session (8 bytes each)."""
+    return 4.0 * graph.num_nodes + 16.0 * graph.num_sessions
 
 
 def readout_flop(graph: SessionGraph) -> float:

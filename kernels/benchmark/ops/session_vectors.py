@@ -11,8 +11,8 @@ from kernels.attention_readout import ReadoutWeights, attention_readout
 from kernels.attention_readout.reference import attention_readout_reference
 from kernels.benchmark.baselines.session_vectors import attention_padded, padded_nodes, readout_index_add, readout_padded
 from kernels.benchmark.cases import Case, Prepared, Setting, against
-from kernels.benchmark.ops.gated_graph import D, graph_bytes, ready_graph
-from kernels.benchmark.ops.projection import placed_readout, readout_flop
+from kernels.benchmark.ops.gated_graph import D, ready_graph
+from kernels.benchmark.ops.projection import placed_readout, readout_bytes, readout_flop
 from kernels.benchmark.ways import ways_of
 from kernels.session_attention import SessionAttentionWeights, session_attention
 from kernels.session_attention.reference import session_attention_reference
@@ -29,7 +29,7 @@ def readout_cases(setting: Setting) -> Iterator[Case]:
         yield Case(
             op="attention_readout",
             shape=f"B={num_sessions}",
-            moved_bytes=(graph.num_nodes + num_sessions) * D * setting.item_bytes + graph_bytes(graph),
+            moved_bytes=(graph.num_nodes + num_sessions) * D * setting.item_bytes + readout_bytes(graph),
             flop=readout_flop(graph),
             prepare=partial(_prepare_readout, setting, graph),
             facts={"nodes": graph.num_nodes},

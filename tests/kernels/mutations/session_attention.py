@@ -43,6 +43,24 @@ MUTATIONS = [
         f"{TESTS}::test_gradients_by_finite_differences[all rows]",
     ),
     (
+        FORWARD,
+        "for start in range(0, BLOCK_W, STEP):",
+        "for start in range(0, STEP, STEP):",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-causal]",
+    ),
+    (
+        BACKWARD,
+        "in_steps(own_ptr, row < stop, key_ptr + D,",
+        "in_steps(own_ptr, row < stop, key_ptr,",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-all rows]",
+    ),
+    (
+        LAST_ROW,
+        "grad_ptr + query * D, exists, D,",
+        "queries_ptr + query * D, exists, D,",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-last row]",
+    ),
+    (
         LAST_ROW,
         "total = total * shrink + ",
         "total = total + ",
