@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kernels.benchmark.request import RequestMemory
 from kernels.benchmark.sessions import SessionSource
 
 Tensors = Sequence[torch.Tensor]
@@ -42,6 +43,7 @@ class Way:
         missing: why it cannot run here; empty where it can.
         takes_bytes: memory it needs beyond the inputs, where that may be too much.
         captured: on CUDA, timed inside a CUDA graph; plain calls otherwise, as its users make them.
+        own_graph: on CUDA, it captures a CUDA graph by itself, and so is timed by plain calls.
         compiled: by torch.compile, whose operations the counter cannot see on a CPU.
         check: of its result, where that is not the case's; a way that computes something else (a plain read) has ``no_check``.
     """
@@ -51,6 +53,7 @@ class Way:
     missing: str = ""
     takes_bytes: float = 0.0
     captured: bool = False
+    own_graph: bool = False
     compiled: bool = False
     check: Callable[[Any], Deviation] | None = None
 
@@ -63,11 +66,14 @@ class Prepared:
         streamed: the large inputs, by keyword; copies of them are taken in turn on CUDA, so that they come from memory.
         ways: ours first.
         check: of a result against float64.
+        request: where the op is a request, what the host sends for each; the ways read it there and give one tensor, which the
+            host fetches. It is timed by the host's clock, with inputs where a server has them.
     """
 
     streamed: Mapping[str, torch.Tensor]
     ways: Sequence[Way]
     check: Callable[[Any], Deviation]
+    request: RequestMemory | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from kernels.benchmark.cases import OURS, Case, Deviation, Prepared, Setting, Way
 from kernels.benchmark.counting import launches, peak_bytes
 from kernels.benchmark.roofs import Roofs
-from kernels.benchmark.timing import Times, interleaved, on_gpu
+from kernels.benchmark.timing import Times, interleaved, on_gpu, on_request
 
 # A case whose floor alone takes this long is left out.
 LONGEST_FLOOR_SECONDS = 2.0
@@ -65,6 +65,7 @@ def measure(case: Case, setting: Setting, roofs: Roofs | None, budget_seconds: f
     if setting.compile:
         # Each case gets code of its own, with its sizes fixed.
         torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
     prepared = case.prepare()
     device = torch.device("cpu") if case.on_host else setting.device
     verdicts = {way.name: _checked(way, prepared, setting) for way in prepared.ways}
@@ -123,6 +124,8 @@ def _checked(way: Way, prepared: Prepared, setting: Setting) -> tuple[str, bool,
 
 
 def _timed(ways: list[Way], prepared: Prepared, device: torch.device, budget_seconds: float) -> dict[str, Times]:
+    if prepared.request is not None:
+        return {way.name: on_request(way, prepared, prepared.request, device, budget_seconds) for way in ways}
     if device.type == "cuda":
         return {way.name: on_gpu(way, prepared, device, budget_seconds) for way in ways}
     if not ways:

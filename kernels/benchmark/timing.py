@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 from kernels.benchmark.cases import Prepared, Way
+from kernels.benchmark.request import Request, RequestMemory
 from kernels.benchmark.roofs import timing_event
 
 MOST_COPIES = 128
 FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
+# A request is timed alone, so that the host's pauses show in single ones.
+MOST_REQUESTS = 1000
 SHORT_SECONDS = 0.02
 
 
@@ -24,7 +27,8 @@ class Times(NamedTuple):
 
     Attributes:
         median, p20, p80: of the rounds.
-        wrapper: on CUDA, what the call costs the host until it returns; None on a CPU, where it is the whole.
+        wrapper: on CUDA, what the call costs the host until it returns (of a request: until it waits); None on a CPU, where it
+            is the whole.
         rounds: how many.
         in_graph: whether a CUDA graph was replayed.
     """
@@ -75,14 +79,18 @@ def on_gpu(way: Way, prepared: Prepared, device: torch.device, budget_seconds: f
         call()
     torch.cuda.synchronize(device)
     wrapper = _wrapper_seconds(calls, device)
-    graph = _captured(calls, device) if way.captured else None
 
-    def replay() -> None:
-        if graph is not None:
-            graph.replay()
-            return
+    def all_calls() -> None:
         for call in calls:
             call()
+
+    captured = _captured(all_calls, device) if way.captured else None
+
+    def replay() -> None:
+        if captured is not None:
+            captured[0].replay()
+            return
+        all_calls()
 
     replay()
     torch.cuda.synchronize(device)
@@ -95,7 +103,36 @@ def on_gpu(way: Way, prepared: Prepared, device: torch.device, budget_seconds: f
         end.record()
         end.synchronize()
         seconds.append(begin.elapsed_time(end) * 1e-3 / len(calls))
-    return _times(seconds, wrapper, graph is not None)
+    return _times(seconds, wrapper, captured is not None or _captures_itself(way))
+
+
+def on_request(way: Way, prepared: Prepared, memory: RequestMemory, device: torch.device, budget_seconds: float) -> Times:
+    """Time single requests by the host's clock, from its input in the host's memory to the answer in the host's memory.
+
+    A captured way is one CUDA graph, replayed for each request, as a ranking server does it.
+    """
+    work = partial(way.call, **prepared.streamed)
+    captured = _captured(work, device) if way.captured and device.type == "cuda" else None
+    request = Request(memory, work, None if captured is None else (captured[0].replay, captured[1]))
+    for _ in range(3):
+        request()
+    seconds: list[float] = []
+    waited: list[float] = []
+    started = time.perf_counter()
+    while len(seconds) < FEWEST_ROUNDS or (len(seconds) < MOST_REQUESTS and time.perf_counter() - started < budget_seconds):
+        begin = time.perf_counter()
+        answer = request.start()
+        sent = time.perf_counter()
+        answer.cpu()
+        seconds.append(time.perf_counter() - begin)
+        waited.append(sent - begin)
+    wrapper = float(np.median(waited)) if device.type == "cuda" else None
+    return _times(seconds, wrapper, captured is not None or _captures_itself(way))
+
+
+def _captures_itself(way: Way) -> bool:
+    """Whether a way that is to capture a graph by itself did so; torch.compile tells where it did not."""
+    return way.own_graph and torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] == 0
 
 
 def _copies(streamed: Mapping[str, torch.Tensor], device: torch.device) -> list[dict[str, torch.Tensor]]:
@@ -119,18 +156,18 @@ def _wrapper_seconds(calls: Sequence[Callable[[], Any]], device: torch.device) -
     return float(np.median(seconds))
 
 
-def _captured(calls: Sequence[Callable[[], Any]], device: torch.device) -> torch.cuda.CUDAGraph | None:
+def _captured(work: Callable[[], Any], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Any] | None:
+    """The graph and what the work gave in it, which each replay writes anew; None where it cannot be captured."""
     side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
-        calls[0]()
+        work()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph):
-            for call in calls:
-                call()
+            result = work()
     except RuntimeError:
         torch.cuda.synchronize(device)
         return None
-    return graph
+    return graph, result

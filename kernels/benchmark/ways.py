@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +22,9 @@ def ways_of(
     gradients: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
     missing: Mapping[str, str] | None = None,
     takes_bytes: float = 0.0,
+    fixed: Sequence[torch.Tensor] = (),
 ) -> list[Way]:
-    """Ours first, then each baseline; on CUDA each eager one under a CUDA graph too.
+    """Ours first, then each baseline; on CUDA each of them, compiled code too, under a CUDA graph as well, as ours is.
 
     Args:
         setting: where they run.
@@ -34,6 +35,7 @@ def ways_of(
         gradients: makes the timed call of a function, where gradients are timed as well.
         missing: why a baseline cannot run here.
         takes_bytes: memory that each baseline needs.
+        fixed: inputs that stay where they are; torch's own graphs copy all others into memory of theirs first.
     """
     why = missing or {}
     on_cuda = setting.device.type == "cuda"
@@ -44,10 +46,18 @@ def ways_of(
         if on_cuda:
             ways.append(Way(f"{name}, CUDA graph", call, missing=why.get(name, ""), takes_bytes=takes_bytes, captured=True))
     if compiled and setting.compile and (headline or setting.scale != "quick"):
-        for mode in ("default", "reduce-overhead") if on_cuda else ("default",):
-            name = "torch.compile" if mode == "default" else f"torch.compile {mode}"
-            call = gradients(torch.compile(eager[compiled], mode=None if mode == "default" else mode, dynamic=False))
-            ways.append(Way(name, call, missing=why_no_compiler(setting), takes_bytes=takes_bytes, compiled=True))
+        why_not = why_no_compiler(setting)
+        for tensor in fixed if on_cuda else ():
+            torch._dynamo.mark_static_address(tensor)
+        call = gradients(torch.compile(eager[compiled], dynamic=False))
+        ways.append(Way("torch.compile", call, missing=why_not, takes_bytes=takes_bytes, compiled=True))
+        if on_cuda:
+            # Ours is measured in a graph, and so is the compiled code: in the same kind of graph, and in torch's own.
+            name = "torch.compile, CUDA graph"
+            ways.append(Way(name, call, missing=why_not, takes_bytes=takes_bytes, captured=True, compiled=True))
+            call = gradients(torch.compile(eager[compiled], mode="reduce-overhead", dynamic=False))
+            name = "torch.compile reduce-overhead"
+            ways.append(Way(name, call, missing=why_not, takes_bytes=takes_bytes, own_graph=True, compiled=True))
     return ways
 
 
