@@ -13,6 +13,7 @@ from llmgr_core.settings.evaluate import EvaluateSettings
 from llmgr_core.settings.pretrain import PretrainSettings
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.serve import ServeSettings
+from llmgr_core.settings.sweep import SweepSettings
 from llmgr_core.settings.text import TextSettings
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.settings.tune import TuneSettings
@@ -32,6 +33,7 @@ class Settings(Section):
     text: TextSettings = TextSettings()
     encoder: EncoderSettings = EncoderSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    sweep: SweepSettings = SweepSettings()
     transitions: TransitionSettings = TransitionSettings()
     engine: EngineSettings = EngineSettings()
     tune: TuneSettings = TuneSettings()
