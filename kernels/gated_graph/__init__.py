@@ -9,6 +9,7 @@ import torch
 from kernels.attention_readout import ReadoutWeights, attention_readout
 from kernels.dispatch import chosen_path
 from kernels.gated_graph.folding import FoldedGraphWeights, folded
+from kernels.gated_graph.placing import placed
 from kernels.gated_graph.torch_path import gated_graph_layers_torch
 from kernels.gated_graph.weights import GatedGraphWeights
 
@@ -155,9 +156,11 @@ def gated_graph_project_into(
                 nodes, graph, folded(weights), num_layers, projection, out, rows, positions, edge_weights, in_place
             )
     hidden = gated_graph_layers(nodes, graph, weights, num_layers, edge_weights)
-    placed = torch.nonzero(rows >= 0).squeeze(1)
-    projected = (hidden[placed] @ projection.T).to(out.dtype)
-    places = (rows[placed], positions[placed])
+    if out.device.type != "cpu":
+        return placed((hidden @ projection.T).to(out.dtype), out, rows, positions, in_place)
+    chosen = torch.nonzero(rows >= 0).squeeze(1)
+    projected = (hidden[chosen] @ projection.T).to(out.dtype)
+    places = (rows[chosen], positions[chosen])
     return out.index_put_(places, projected) if in_place else out.index_put(places, projected)
 
 

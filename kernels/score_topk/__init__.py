@@ -9,6 +9,9 @@ from kernels.score_topk.launch_plan import LONGEST_RANKING, MOST_ITEMS, WIDEST_R
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.torch_path import score_topk_torch
 
+# From here on a score would drown all others in the sums of the kernels, which mark what is excluded by such numbers.
+TOO_LARGE_TO_ADD = 1e29
+
 __all__ = ["RaggedItems", "RaggedScores", "score_topk"]
 
 
@@ -36,7 +39,8 @@ def score_topk(
         k: how many; at least 1.
         exclude: items a session must not get.
         candidates: the only items a session may get; repeats count once.
-        additive: sparse scores added to the product; several of one item add up.
+        additive: sparse scores added to the product, of magnitude below 1e29, so neither infinite nor NaN; several of one item
+            add up. To take an item out, exclude it.
         rankable: bool [V], items that any session may get; None for all. False for deleted rows and for spare ones of a table
             that grows.
 
@@ -45,8 +49,9 @@ def score_topk(
         eligible the rest is -1 and -inf, and where none is the lse is -inf. A NaN in z or the table makes the lse NaN.
 
     Raises:
-        ValueError: shapes do not fit, k < 1, or (for tensors on the CPU) an index outside the table. On a GPU an index outside
-            the table has no effect.
+        ValueError: shapes do not fit, k < 1, or (for tensors on the CPU) an index outside the table or an additive score
+            not below 1e29 in magnitude. On a GPU an index outside the table has no effect, and a session with such a score
+            has no defined result.
     """
     if z.ndim != 2 or table.ndim != 2 or z.shape[1] != table.shape[1]:
         raise ValueError(f"z {tuple(z.shape)} and table {tuple(table.shape)} do not fit")
@@ -65,6 +70,9 @@ def score_topk(
             continue
         if not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
             raise ValueError(f"{name} holds items {int(indices.min())}..{int(indices.max())} outside the {len(table)} rows")
+        if isinstance(ragged, RaggedScores) and not bool((ragged.values.abs() < TOO_LARGE_TO_ADD).all()):
+            worst = ragged.values[~(ragged.values.abs() < TOO_LARGE_TO_ADD)][0].item()
+            raise ValueError(f"additive holds {worst:g}; scores are finite and below {TOO_LARGE_TO_ADD:.0e} in magnitude")
     path = chosen_path("score_topk", ("torch", "triton"), z, _unsupported(z, table, k))
     with torch.no_grad():
         if path == "triton":

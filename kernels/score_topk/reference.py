@@ -18,7 +18,7 @@ def score_topk_reference(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All scores, session by session, in float32 (float64 if an input is).
 
-    score_bv = <z_b, t_v> + sum of b's additive values of v
+    score_bv = <z_b, t_v> + sum of b's additive values of v, which are finite
     eligible: rankable at all, among b's candidates (if given) and not excluded
     order: score falling, then item index rising
     lse_b = log sum over eligible v of exp(score_bv)

@@ -53,7 +53,7 @@ def score_topk_triton(
     additive: RaggedScores | None = None,
     rankable: torch.Tensor | None = None,
 ) -> Result:
-    """Same meaning as ``score_topk_reference``; what the kernels take is said by ``unsupported``."""
+    """Same meaning as ``score_topk_reference``; what the kernels do not take is said by ``kernels.score_topk._unsupported``."""
     lists = (*(exclude or (None, None)), *(candidates or (None, None)), *(additive or (None, None, None)))
     result: Result = score_topk_op(z, table, k, *lists, rankable)
     return result

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 from session_cases import repeatable
 
 from kernels import RaggedItems, RaggedScores, score_topk
-from kernels.score_topk import catalogue_pass, one_session, torch_path
+from kernels.dispatch import chosen_path
+from kernels.score_topk import _unsupported, catalogue_pass, one_session, torch_path
 from kernels.score_topk.reference import score_topk_reference
 
 NUMBERS = st.integers(0, 2**31 - 1)
@@ -145,6 +149,30 @@ def test_a_nan_shows_in_the_log_sum_exp():
     _, _, lse = score_topk(z, table, 5)
     assert lse[0].isfinite()
     assert lse[1].isnan()
+
+
+@pytest.mark.parametrize("path", ["torch", "triton"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -1e30])
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_an_additive_score_without_bounds_is_refused(monkeypatch, path, value, sessions):
+    monkeypatch.setenv("LLMGR_KERNELS", path)
+    z, table = torch.ones(sessions, 2), torch.ones(5, 2)
+    additive = RaggedScores.from_lists([[(1, 2.0), (3, value)], []][:sessions])
+    with pytest.raises(ValueError, match=re.escape(f"additive holds {value:g};")):
+        score_topk(z, table, 2, additive=additive)
+
+
+def test_what_the_kernels_do_not_take_goes_to_torch():
+    z = torch.zeros(1, 4)
+    wide = torch.zeros(5, 4, dtype=torch.float64)
+    assert "float32 x torch.float64" in _unsupported(z, wide, 1)
+    assert "float64 x torch.float32" in _unsupported(wide[:1], z, 1)
+    assert _unsupported(z, wide.half(), 1) == ""
+    # The main input is what a path is chosen by; auto on a GPU and triton differ in what becomes of the reason.
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=z.dtype, device="cuda")
+    with pytest.warns(RuntimeWarning, match="float64: a score"):
+        assert chosen_path("score_topk of two dtypes", ("torch", "triton"), on_gpu, _unsupported(z, wide, 1)) == "torch"
+    assert chosen_path("score_topk", ("torch", "triton"), on_gpu, _unsupported(z, wide.half(), 1)) == "triton"
 
 
 def test_results_repeat_and_need_no_gradient():
