@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmgr_core.evaluation.buckets import BUCKETS
+from llmgr_core.evaluation.drawing import svg_figure
 from llmgr_core.evaluation.tables import BUCKET_METRICS, MASKING_TITLES
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ def plots(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _figure(draw: Any, title: str) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    # Ids in the file come from a salt, not from the clock; letters stay text, so that a page can be searched.
-    with matplotlib.rc_context({"svg.hashsalt": "llmgr", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(11, 3.6), layout="constrained")
-        FigureCanvasSVG(figure)
+    with svg_figure((11, 3.6)) as (figure, written):
         figure.suptitle(title)
         left, right = figure.subplots(1, 2)
         for axes, metric in zip((left, right), BUCKET_METRICS, strict=True):
@@ -56,9 +49,7 @@ def _figure(draw: Any, title: str) -> str:
             axes.grid(axis="y", alpha=0.3)
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center", frameon=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return written()
 
 
 def _levels(axes: Axes, found: Mapping[str, Any], groups: list[str], metric: str) -> None:

@@ -1,0 +1,168 @@
+"""What each generated block of the results page is made from: data beside the page, not code."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llmgr_core.errors import InputError
+
+Masking = Literal["masked", "unmasked"]
+
+
+class Part(BaseModel):
+    """Base of everything here: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LevelRow(Part):
+    """A scorer's metrics. ``split`` and ``file`` default to those of its block."""
+
+    label: str
+    scorer: str
+    file: str = ""
+    split: str = ""
+    bold: bool = False
+
+
+class ChangeRow(Part):
+    """Relative differences of a scorer from its reference, as the file holds them."""
+
+    label: str
+    scorer: str
+
+
+class LevelsBlock(Part):
+    """Rows of scorers, columns of metrics; a last row of relative changes where ``change`` is set."""
+
+    kind: Literal["levels"]
+    file: str
+    split: str = "test"
+    masking: Masking = "masked"
+    metrics: tuple[str, ...] = ("HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR@20")
+    rows: tuple[LevelRow, ...] = Field(min_length=1)
+    change: ChangeRow | None = None
+
+
+class BucketRow(Part):
+    """One metric of one scorer in every bucket."""
+
+    label: str
+    scorer: str
+    metric: str
+
+
+class BucketsBlock(Part):
+    """Columns of buckets: metrics of scorers, then differences from the reference with their intervals."""
+
+    kind: Literal["buckets"]
+    file: str
+    split: str = "test"
+    masking: Masking = "masked"
+    levels: tuple[BucketRow, ...] = ()
+    differences: tuple[BucketRow, ...] = ()
+
+
+class Figure(Part):
+    """Numbers of a JSON file as text.
+
+    Attributes:
+        text: a format with a place for each number, for example "{:.2f} ms".
+        of: where each number stands: keys one after another; a table of keys and values picks the list entry that has them.
+        file: where it differs from the row's file.
+        factor: every number is multiplied by it.
+    """
+
+    text: str
+    of: tuple[tuple[str | int | dict[str, Any], ...], ...] = ()
+    file: str = ""
+    factor: float = 1.0
+
+
+class FigureRow(Part):
+    """One line of a table of figures: its label, then a cell for each column but the last, which names the file."""
+
+    label: str
+    file: str
+    cells: tuple[Figure, ...]
+
+
+class FiguresBlock(Part):
+    """Figures picked from many files; the last column names each row's file."""
+
+    kind: Literal["figures"]
+    columns: tuple[str, ...]
+    rows: tuple[FigureRow, ...]
+
+
+class ExperimentBlock(Part):
+    """The table of an experiment's result; until the file exists, the command that makes it."""
+
+    kind: Literal["experiment"]
+    file: str
+    command: str
+    split: str = "test"
+    masking: Masking = "masked"
+    metrics: tuple[str, ...] = ("HR@10", "HR@20", "NDCG@10", "NDCG@20")
+    difference: str = "NDCG@20"
+    bucket: str = "all"
+    extra: tuple[Literal["seeds", "spread", "calibration", "cost", "budget"], ...] = ("seeds",)
+
+
+class PictureBlock(Part):
+    """A drawing of a result; it is a file of its own under ``pictures/``."""
+
+    kind: Literal["picture"]
+    file: str
+    draw: Literal["buckets", "differences", "rows", "reliability"]
+    alt: str
+    split: str = "test"
+    masking: Masking = "masked"
+    metric: str = "NDCG@20"
+    command: str = ""
+
+
+class FilesBlock(Part):
+    """Every result file with its command, commit, seeds and machine."""
+
+    kind: Literal["files"]
+
+
+Block = Annotated[
+    LevelsBlock | BucketsBlock | FiguresBlock | ExperimentBlock | PictureBlock | FilesBlock, Field(discriminator="kind")
+]
+
+
+class Exemption(Part):
+    """A result file that cannot say all it should, and why."""
+
+    missing: tuple[str, ...]
+    reason: str
+
+
+class ReportDefinition(Part):
+    """All blocks of the page, and the result files that lack a fact which nobody knows any more."""
+
+    block: dict[str, Block]
+    exempt: dict[str, Exemption] = {}
+
+
+def read_definition(path: Path) -> ReportDefinition:
+    """Read the TOML file beside the page.
+
+    Raises:
+        InputError: missing, not TOML, or not a definition; the message names the key.
+    """
+    try:
+        return ReportDefinition.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"no definition {path}", "it stands beside the page, with its name and .toml") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise InputError(f"{path}: " + "; ".join(lines)) from None
