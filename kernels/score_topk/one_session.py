@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def score_one_session(
     excluded = None if exclude is None else np.sort(exclude.indices.numpy())
     barred = None if rankable is None else ~rankable.numpy()
     threads = max(1, min(torch.get_num_threads(), len(rows) // ITEMS_PER_THREAD))
-    edges = np.linspace(0, len(rows), threads + 1).astype(np.int64).tolist()
+    edges = [len(rows) * thread // threads for thread in range(threads + 1)]
 
     def run(thread: int) -> _Part:
         return _pass(rows, query, edges[thread], edges[thread + 1], k, extra_items, extra, excluded, barred)
@@ -82,11 +83,11 @@ def score_one_session(
         exact += np.where(extra_items[place] == items, extra[place], 0.0)
     best = exact.astype(rows.dtype)
     order = np.argsort(-best, kind="stable")[:k]
-    ids = torch.full((1, k), -1, dtype=torch.int64)
-    values = torch.full((1, k), float("-inf"), dtype=z.dtype)
-    ids[0, : len(order)] = torch.from_numpy(items[order])
-    values[0, : len(order)] = torch.from_numpy(best[order])
-    return ids, values, torch.tensor([_log_sum_exp(parts)], dtype=z.dtype)
+    ids, values = np.full((1, k), -1, dtype=np.int64), np.full((1, k), -np.inf, dtype=rows.dtype)
+    ids[0, : len(order)] = items[order]
+    values[0, : len(order)] = best[order]
+    lse = np.array([_log_sum_exp(parts)], dtype=rows.dtype)
+    return torch.from_numpy(ids), torch.from_numpy(values), torch.from_numpy(lse)
 
 
 def _pass(
@@ -104,7 +105,7 @@ def _pass(
     width = min(CHUNK_ITEMS, end - first)
     block = next(size for size in (LONGEST_BLOCK, 16, 4, 1) if size == 1 or width >= 4 * k * size)
     width = -(-width // block) * block
-    scores, weights = np.empty(width, dtype=rows.dtype), np.empty(width, dtype=rows.dtype)
+    scores = np.empty(width, dtype=rows.dtype)
     columns = scores.reshape(block, -1)
     bounds = np.empty(0, dtype=rows.dtype)
     floor = _floor(bounds, k)
@@ -134,27 +135,32 @@ def _pass(
             bounds = _largest(np.concatenate([bounds, tops[column]]), k)
             floor = _floor(bounds, k)
             column = column[tops[column] >= floor]
-            looked_into = columns[:, column]
-            line, which = np.nonzero(looked_into >= floor)
-            kept.append((line * columns.shape[1] + column[which] + begin, looked_into[line, which]))
+            looked_into = columns.take(column, axis=1).ravel()
+            place = np.flatnonzero(looked_into >= floor)
+            line, which = np.divmod(place, len(column))
+            kept.append((line * columns.shape[1] + column[which] + begin, looked_into[place]))
 
         raised = max(float(tops.max()), maximum)
         if raised != -np.inf:
-            np.subtract(scores, rows.dtype.type(raised), out=weights)
-            np.exp(weights, out=weights)
-            total = total * np.exp(maximum - raised) + float(weights.sum())
+            np.subtract(scores, rows.dtype.type(raised), out=scores)
+            np.exp(scores, out=scores)
+            total = total * math.exp(maximum - raised) + float(scores.sum())
             maximum = raised
     if not kept:
         return _Part(np.empty(0, dtype=np.int64), bounds, bounds, maximum, total)
-    items, values = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    items, values = kept[0] if len(kept) == 1 else (np.concatenate(parts) for parts in zip(*kept, strict=True))
     return _Part(items, values, bounds, maximum, total)
 
 
 def _joined(parts: list[_Part], k: int) -> Indices:
     """Items of all parts that reach the k-th largest block maximum of all, rising."""
-    floor = _floor(_largest(np.concatenate([part.bounds for part in parts]), k), k)
-    items = np.concatenate([part.items for part in parts])
-    return np.sort(items[np.concatenate([part.values for part in parts]) >= floor])
+    if len(parts) == 1:
+        bounds, items, values = parts[0].bounds, parts[0].items, parts[0].values
+    else:
+        bounds = _largest(np.concatenate([part.bounds for part in parts]), k)
+        items = np.concatenate([part.items for part in parts])
+        values = np.concatenate([part.values for part in parts])
+    return np.sort(items[values >= _floor(bounds, k)])
 
 
 def _largest(values: Floats, k: int) -> Floats:
@@ -163,10 +169,11 @@ def _largest(values: Floats, k: int) -> Floats:
 
 def _floor(bounds: Floats, k: int) -> float:
     """The score from which on an item may be among the best; never -inf, since what is taken out stays out."""
-    lowest = float(np.finfo(bounds.dtype).min)
+    limits = np.finfo(bounds.dtype)
+    lowest = float(limits.min)
     if len(bounds) < k:
         return lowest
-    floor = float(bounds.min()) - SLACK_EPSILONS * float(np.finfo(bounds.dtype).eps) * abs(float(bounds.max()))
+    floor = float(bounds.min()) - SLACK_EPSILONS * float(limits.eps) * abs(float(bounds.max()))
     return floor if floor > lowest else lowest
 
 
