@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         self.settings = settings
         bound = 1.0 / math.sqrt(settings.dimension)
         self.item_table = nn.Parameter(torch.empty(num_items, settings.dimension).uniform_(-bound, bound))
-        self.encoder = build_encoder(settings)
+        self.encoder = build_encoder(settings, num_items)
         self.logits = ItemLogits(settings)
 
     @property
@@ -56,8 +56,11 @@ class Backbone(nn.Module):
         return logits
 
     def loss(self, batch: SessionBatch, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of the targets (int64 [B]) over the whole catalogue."""
-        return self.logits.loss(self.encode(batch), self.item_table, targets)
+        """Mean cross-entropy of the targets (int64 [B]) over the whole catalogue, and what the encoder adds to it."""
+        session_vectors = self.encode(batch)
+        loss = self.logits.loss(session_vectors, self.item_table, targets)
+        added = self.encoder.auxiliary_loss(session_vectors, self.item_table, targets)
+        return loss if added is None else loss + added
 
     def save(self, directory: Path) -> None:
         """Write the weights (safetensors) and the settings (JSON) into an existing directory."""

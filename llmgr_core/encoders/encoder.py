@@ -15,7 +15,8 @@ from llmgr_core.settings.encoder import EncoderSettings
 class SessionEncoder(nn.Module, ABC):
     """z_s = f_readout({x_v}) over the graph of a session; anything with this interface can carry the semantic module.
 
-    It sees node vectors, never item numbers, so that any table (ID vectors, fused rows, text alone) can feed it.
+    It sees node vectors, never item numbers, so that any table (ID vectors, fused rows, text alone) can feed it. FPMC, which
+    has a table of its own, is the exception.
 
     Args:
         settings: what it was built from; ``settings.dimension`` is d.
@@ -36,6 +37,16 @@ class SessionEncoder(nn.Module, ABC):
             if isinstance(module, GraphLayerWeights):
                 module.freeze()
         return self
+
+    def auxiliary_loss(self, session_vectors: Tensor, item_rows: Tensor, targets: Tensor) -> Tensor | None:
+        """What the encoder's paper adds to the cross-entropy while pre-training, already weighed; None for most.
+
+        Args:
+            session_vectors: z_s, float [B, d].
+            item_rows: x_v, float [V, d].
+            targets: int64 [B].
+        """
+        return None
 
     @abstractmethod
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:

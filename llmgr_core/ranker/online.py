@@ -39,6 +39,9 @@ class OnlineRanker(nn.Module):
         num_items: V.
         settings: encoder and logits.
         head_hidden: width of the head; 0 is no head.
+
+    Raises:
+        SettingsError: an encoder that needs a fixed catalogue, or logits that serving does not know.
     """
 
     def __init__(self, num_items: int, settings: EncoderSettings, head_hidden: int) -> None:
@@ -50,6 +53,7 @@ class OnlineRanker(nn.Module):
         self.encoder = build_encoder(settings)
         self.head = ResidualHead(settings.dimension, head_hidden) if head_hidden else nn.Identity()
         self.logits = ItemLogits(settings)
+        _ = self.logits.cosine
 
     @property
     def num_items(self) -> int:
