@@ -87,44 +87,45 @@ def _select_blocks() -> Iterator[Configuration]:
 
 
 def _exact_keys() -> Iterator[Configuration]:
-    for _, z_type, table_type in DTYPES:
-        for lists in (False, True):
-            given = LISTS if lists else {}
-            shared = {
-                **dict.fromkeys(name for name in LISTS if name not in given),
-                "D": 64,
-                "STEP_D": EXACT_STEP,
-                "ITEMS": EXACT_ITEMS,
-                "BATCH": BATCH,
-                "HAS_EXCLUDE": lists,
-                "HAS_ADDITIVE": lists,
-                "HAS_RANKABLE": lists,
-            }
-            tensors = {"z_ptr": f"*{z_type}", "table_ptr": f"*{table_type}", "keys_ptr": "*i64", **given}
-            name = f"{z_type} x {table_type}{' with lists' if lists else ''}"
+    for (_, z_type, table_type), lists, d in product(DTYPES, (False, True), (64, 128)):
+        given = LISTS if lists else {}
+        shared = {
+            **dict.fromkeys(name for name in LISTS if name not in given),
+            "D": d,
+            "STEP_D": EXACT_STEP,
+            "ITEMS": EXACT_ITEMS,
+            "BATCH": BATCH,
+            "HAS_EXCLUDE": lists,
+            "HAS_ADDITIVE": lists,
+            "HAS_RANKABLE": lists,
+        }
+        tensors = {"z_ptr": f"*{z_type}", "table_ptr": f"*{table_type}", "keys_ptr": "*i64", **given}
+        name = f"{z_type} x {table_type} d={d}{' with lists' if lists else ''}"
+        representative = lists and z_type == table_type and d == 64
+        for block_v in (64, 32):
             yield Configuration(
-                name=f"score_topk block_keys {name}",
+                name=f"score_topk block_keys {name} block={block_v}",
                 kernel=block_keys_kernel,
-                types={**tensors, "blocks_ptr": "*i64", "num_items": "i32", "num_slots": "i32"},
-                constants={**shared, "SLOTS": KEEPS[0], "BLOCK_V": 64},
+                types={**tensors, "blocks_ptr": "*i64", **dict.fromkeys(("num_items", "num_slots", "slots"), "i32")},
+                constants={**shared, "BLOCK_V": block_v},
                 num_warps=EXACT_WARPS,
-                representative=lists and z_type == table_type,
+                representative=representative and block_v == 64,
             )
-            yield Configuration(
-                name=f"score_topk candidate_keys {name}",
-                kernel=candidate_keys_kernel,
-                types={
-                    **tensors,
-                    "candidate_items_ptr": "*i64",
-                    "candidate_bounds_ptr": "*i64",
-                    "scores_ptr": "*fp32",
-                    "num_items": "i32",
-                    "num_parts": "i32",
-                },
-                constants=shared,
-                num_warps=EXACT_WARPS,
-                representative=lists and z_type == table_type,
-            )
+        yield Configuration(
+            name=f"score_topk candidate_keys {name}",
+            kernel=candidate_keys_kernel,
+            types={
+                **tensors,
+                "candidate_items_ptr": "*i64",
+                "candidate_bounds_ptr": "*i64",
+                "scores_ptr": "*fp32",
+                "num_items": "i32",
+                "num_parts": "i32",
+            },
+            constants=shared,
+            num_warps=EXACT_WARPS,
+            representative=representative,
+        )
 
 
 def _ranking() -> Iterator[Configuration]:

@@ -59,7 +59,7 @@ def _exact_scores(
     return tl.where(valid, score.to(tl.float32), float("-inf"))
 
 
-@triton.jit(do_not_specialize=["num_items", "num_slots"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["num_items", "num_slots", "slots"])  # type: ignore[untyped-decorator]
 def block_keys_kernel(
     z_ptr: tl.tensor,
     table_ptr: tl.tensor,
@@ -73,7 +73,7 @@ def block_keys_kernel(
     rankable_ptr: tl.tensor,
     num_items: tl.tensor,
     num_slots: tl.tensor,
-    SLOTS: tl.constexpr,
+    slots: tl.tensor,
     BLOCK_V: tl.constexpr,
     D: tl.constexpr,
     STEP_D: tl.constexpr,
@@ -85,11 +85,11 @@ def block_keys_kernel(
 ) -> None:
     """Keys of all items in ITEMS // BLOCK_V of a session's selected blocks: int64 [B, num_slots * BLOCK_V].
 
-    Only the first ``num_slots`` of the [B, SLOTS] blocks count.
+    Only the first ``num_slots`` of the [B, slots] blocks count.
     """
     session = tl.program_id(0).to(tl.int64)
     slot = tl.program_id(1) * (ITEMS // BLOCK_V) + tl.arange(0, ITEMS // BLOCK_V)
-    block = tl.load(blocks_ptr + session * SLOTS + slot, mask=slot < num_slots, other=-1)
+    block = tl.load(blocks_ptr + session * slots + slot, mask=slot < num_slots, other=-1)
     item = tl.reshape(block[:, None] * BLOCK_V + tl.arange(0, BLOCK_V)[None, :], [ITEMS])
     scores = _exact_scores(
         z_ptr,

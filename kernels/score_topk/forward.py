@@ -158,7 +158,7 @@ def _rank_catalogue(
         rankable,
         num_items,
         num_slots,
-        SLOTS=selection.slots,
+        selection.slots,
         BLOCK_V=tiles.block_v,
         D=dimension,
         STEP_D=EXACT_STEP,
