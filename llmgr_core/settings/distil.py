@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmgr_core.settings.controls import ControlSettings
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.training import TrainingSettings
 
@@ -28,6 +29,7 @@ class DistilSettings(TrainingSettings):
         teacher_temperature: tau, softens both distributions.
         row_pull: mu, weight of 1 - cos(row of an item, its text vector through the teacher's W_p); needs start = "backbone".
         heldout_loss: share of NDCG@20 on held-out validation items that the transition term may cost at most.
+        controls: for experiments, see ControlSettings.
     """
 
     epochs: int = Field(default=20, ge=1, le=10_000)
@@ -45,3 +47,4 @@ class DistilSettings(TrainingSettings):
     teacher_temperature: float = Field(default=2.0, gt=0.0)
     row_pull: float = Field(default=0.0, ge=0.0)
     heldout_loss: float = Field(default=0.05, ge=0.0, le=1.0)
+    controls: ControlSettings = ControlSettings()

@@ -91,7 +91,7 @@ class CatalogueTraining(ABC, Generic[Model]):
         checkpoints: Path,
         reporter: Reporter,
     ) -> None:
-        examples = Examples.every_prefix(train)
+        examples = self.training_examples(train)
         if not len(examples):
             raise InputError("no training session has two clicks, so there is nothing to predict", "bring longer sessions")
         self.options, self.section, self.reporter, self.checkpoints = settings, section, reporter, checkpoints
@@ -114,6 +114,10 @@ class CatalogueTraining(ABC, Generic[Model]):
         self.epoch_seconds: list[float] = []
         self.trained = 0
         self.log = TrainingLog(directory, self._restore())
+
+    def training_examples(self, train: Sessions) -> Examples:
+        """The examples of an epoch; called once, before there is a model."""
+        return Examples.every_prefix(train)
 
     @abstractmethod
     def make_model(self, num_examples: int) -> Model:

@@ -12,6 +12,7 @@ from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.settings import Settings
+from llmgr_core.settings.controls import ControlSettings
 from llmgr_core.settings.transitions import TransitionSettings
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def command(step: Step, *, variant: str) -> None:
     from llmgr_core.data import Dataset
     from llmgr_core.encoders import Backbone
     from trainer.distil import Distillation
+    from trainer.distil.controls import controlled_text, shuffled_clicks
     from trainer.distil.finishing import finish_ranker, served_transitions
     from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, tutoring
 
@@ -63,7 +65,7 @@ def command(step: Step, *, variant: str) -> None:
         if variant != "id-only":
             tuned = inputs[2] if variant == "fused" else None
             fingerprint = encoder_fingerprint(step.settings, dataset, tuned)
-            text = read_text_vectors(step.run.store, dataset, fingerprint)
+            text = controlled_text(read_text_vectors(step.run.store, dataset, fingerprint), distil.controls.text_vectors)
             if tuned is not None and distil.teacher:
                 cache = step.run.root / "cache" / "teacher"
                 lessons, figures = tutoring(
@@ -71,7 +73,9 @@ def command(step: Step, *, variant: str) -> None:
                 )
                 draft.metrics.update(teacher=figures)
         backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
-        validation = dataset.validation.evenly_spread(distil.validation_examples)
+        validation, heldout = dataset.validation.evenly_spread(distil.validation_examples), dataset.heldout_validation
+        if distil.controls.history == "shuffled":
+            validation, heldout = shuffled_clicks(validation), shuffled_clicks(heldout)
         outcome = Distillation(
             dataset.train,
             validation,
@@ -94,7 +98,7 @@ def command(step: Step, *, variant: str) -> None:
             graph=served_transitions(dataset.train, step.settings.transitions, outcome.model),
             popularity=dataset.popularity,
             validation=validation,
-            heldout=dataset.heldout_validation,
+            heldout=heldout,
             include_seen=dataset.include_seen,
             heldout_loss=distil.heldout_loss,
         )
@@ -118,10 +122,17 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
     return {
         "seed": settings.seed,
         "variant": variant,
-        "distil": settings.distil.model_dump(exclude=INCIDENTAL),
+        "distil": settings.distil.model_dump(
+            exclude=INCIDENTAL | (set() if changed(settings.distil.controls) else {"controls"})
+        ),
         "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
         **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
     }
+
+
+def _without_effect(controls: ControlSettings) -> set[str]:
+    """Where an experiment takes nothing away, the ranker is the one it was before there were controls."""
+    return {"controls"} if controls == ControlSettings() else set()
 
 
 def _inputs(step: Step, variant: str) -> list[Artefact]:
@@ -129,6 +140,8 @@ def _inputs(step: Step, variant: str) -> list[Artefact]:
         raise SettingsError(
             "distil.row_pull needs rows in the backbone's space, distil.start is 'fresh'", "set distil.start to 'backbone'"
         )
+    if variant == "id-only" and not step.settings.distil.controls.ids:
+        raise SettingsError("distil.controls.ids=false leaves the variant 'id-only' nothing to rank by", "take another variant")
     inputs = [open_artefact(step.run.dataset, "dataset"), open_artefact(step.run.backbone, "backbone")]
     if variant == "fused":
         try:

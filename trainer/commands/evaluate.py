@@ -98,6 +98,7 @@ def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
     from llmgr_core.encoders import Backbone
     from llmgr_core.evaluation import BackboneScorer, FloorScorer, PopularityScorer
     from llmgr_core.transitions import TransitionGraph
+    from trainer.distil.evaluated_ranker import ranker_scorer
 
     run = step.run
     graph = TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned()
@@ -108,23 +109,10 @@ def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
         scorers.append(BackboneScorer(Backbone.load(backbone)))
     for variant in RANKER_VARIANTS:
         if run.ranker(variant).is_dir():
-            scorers.append(_ranker_scorer(run, variant, dataset))
+            ranker = open_artefact(run.ranker(variant), "ranker")
+            ranker.require_same_lineage(dataset.artefact)
+            scorers.append(ranker_scorer(ranker, dataset, run.store, variant))
     return scorers
-
-
-def _ranker_scorer(run: RunDirectory, variant: str, dataset: Dataset) -> Scorer:
-    """An online ranker as exported: with its transition term and temperature, its text vectors from the store."""
-    from llmgr_core.ranker.stored import StoredRanker
-    from trainer.distil.inputs import read_text_vectors
-    from trainer.distil.scorer import RankerScorer
-
-    artefact = open_artefact(run.ranker(variant), "ranker")
-    artefact.require_same_lineage(dataset.artefact)
-    stored = StoredRanker.read(artefact.path)
-    if stored.transform is None:
-        return RankerScorer(stored, name=variant)
-    text = read_text_vectors(run.store, dataset, stored.description.fingerprint)
-    return RankerScorer(stored, text.vectors, text.present, name=variant)
 
 
 def _with_teacher(

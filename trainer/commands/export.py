@@ -10,6 +10,7 @@ import click
 from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import ArtefactError
 
 if TYPE_CHECKING:
     from llmgr_core.bundle import EngineReference
@@ -28,6 +29,12 @@ def command(step: Step, *, variant: str) -> None:
     path = step.run.bundle
     dataset_artefact = open_artefact(step.run.dataset, "dataset")
     ranker_artefact = open_artefact(step.run.ranker(variant), "ranker")
+    taken_away = ranker_artefact.manifest.settings.get("distil", {}).get("controls")
+    if taken_away:
+        raise ArtefactError(
+            f"{ranker_artefact.path} is a control of an experiment (distil.controls {taken_away}), not a ranker to be served",
+            "run `llmgr distil` without distil.controls",
+        )
     inputs = [dataset_artefact, ranker_artefact]
     if variant == "fused":
         inputs.append(open_artefact(step.run.tuned, "tuned"))

@@ -16,6 +16,7 @@ from llmgr_core.sessions import Examples, Sessions
 from llmgr_core.settings.distil import DistilSettings
 from llmgr_core.settings.encoder import EncoderSettings
 from trainer.catalogue_training import CatalogueTraining
+from trainer.distil.controls import shuffled_clicks
 from trainer.distil.imitation import Imitation
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.teacher_rankings import TeacherRankings
@@ -107,6 +108,10 @@ class Distillation(CatalogueTraining[Student]):
             checkpoints=checkpoints,
             reporter=reporter,
         )
+
+    def training_examples(self, train: Sessions) -> Examples:
+        examples = super().training_examples(train)
+        return shuffled_clicks(examples) if self.settings.controls.history == "shuffled" else examples
 
     def make_model(self, num_examples: int) -> Student:
         student = Student(self._trained_items, self._encoder, self.settings, self._text)

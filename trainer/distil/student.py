@@ -58,7 +58,8 @@ class Student(nn.Module):
         super().__init__()
         self.online = OnlineRanker(len(has_id), encoder, settings.head_hidden)
         self.transform: ItemTransform | None = None
-        self.register_buffer("has_id", torch.from_numpy(has_id.copy()), persistent=False)
+        with_id = has_id if settings.controls.ids else np.zeros_like(has_id)
+        self.register_buffer("has_id", torch.from_numpy(with_id.copy()), persistent=False)
         self.register_buffer("trained", torch.from_numpy(np.flatnonzero(has_id)), persistent=False)
         self.register_buffer("place", torch.from_numpy(np.cumsum(has_id) - 1), persistent=False)
         if text is not None:

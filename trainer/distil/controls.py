@@ -1,0 +1,48 @@
+"""What experiments do to a ranker's inputs (section [distil.controls])."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from llmgr_core.sessions import Examples
+from trainer.distil.student import TextVectors
+
+# Training and evaluation must spoil the same thing in the same way, whatever the seed of the run.
+CONTROL_SEED = 20_240
+
+
+def controlled_text(text: TextVectors, control: Literal["own", "permuted", "random"]) -> TextVectors:
+    """The text vectors as the control wants them; items without one stay without.
+
+    Args:
+        text: of the catalogue.
+        control: see ControlSettings.text_vectors.
+    """
+    if control == "own":
+        return text
+    generator = np.random.default_rng(CONTROL_SEED)
+    places = np.flatnonzero(text.present)
+    vectors = text.vectors.copy()
+    if control == "permuted":
+        vectors[places] = text.vectors[generator.permutation(places)]
+    else:
+        own = text.vectors[places].astype(np.float32)
+        drawn = generator.standard_normal(own.shape, dtype=np.float32)
+        drawn *= np.linalg.norm(own, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+        vectors[places] = drawn.astype(np.float16)
+    return TextVectors(vectors, text.present, text.fingerprint)
+
+
+def shuffled_clicks(examples: Examples) -> Examples:
+    """The same examples, the clicks of each prefix in a random order of their own; targets stay.
+
+    Drawn from a fixed seed: the same examples get the same orders.
+    """
+    prefixes = examples.prefixes()
+    lengths = prefixes.lengths
+    owner = np.repeat(np.arange(len(examples), dtype=np.int64), lengths)
+    draw = np.random.default_rng(CONTROL_SEED).random(len(prefixes.items))
+    items = prefixes.items[np.lexsort((draw, owner))]
+    return Examples(items, prefixes.offsets[:-1], prefixes.offsets[1:], examples.targets, examples.sessions)
