@@ -122,9 +122,7 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
     return {
         "seed": settings.seed,
         "variant": variant,
-        "distil": settings.distil.model_dump(
-            exclude=INCIDENTAL | (set() if changed(settings.distil.controls) else {"controls"})
-        ),
+        "distil": settings.distil.model_dump(exclude=INCIDENTAL | _without_effect(settings.distil.controls)),
         "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
         **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
     }
