@@ -60,6 +60,9 @@ class HybridModel(nn.Module):
     Args:
         known: bool [V], items with clicks in training; the others' ID rows hold nothing learned and count as zero.
         text_rows: t_v, float [V, k], zero rows for items without text; None where ``settings.text_rows`` is 0.
+
+    Raises:
+        SettingsError: the backbone compares in hyperbolic space.
     """
 
     known: Tensor
@@ -76,6 +79,7 @@ class HybridModel(nn.Module):
         text_rows: Tensor | None = None,
     ) -> None:
         super().__init__()
+        _ = backbone.logits.cosine  # refuses now what would fail in stage 2
         self.language_model = engine.language_model
         self.backbone = backbone
         self.bridge = bridge

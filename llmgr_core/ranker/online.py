@@ -53,7 +53,7 @@ class OnlineRanker(nn.Module):
         self.encoder = build_encoder(settings)
         self.head = ResidualHead(settings.dimension, head_hidden) if head_hidden else nn.Identity()
         self.logits = ItemLogits(settings)
-        _ = self.logits.cosine
+        _ = self.logits.cosine  # refuses what serving does not know
 
     @property
     def num_items(self) -> int:

@@ -178,6 +178,13 @@ def test_what_ranks_new_items_refuses_fpmc_and_hyperbolic_logits():
     assert OnlineRanker(NUM_ITEMS, EncoderSettings(name="hcgr", logits="cosine"), 0).logits.cosine
 
 
+def test_tuning_refuses_hyperbolic_logits_before_it_looks_at_a_language_model():
+    from llmgr_core.engine.hybrid_model import HybridModel
+
+    with pytest.raises(SettingsError, match='logits="cosine"'):
+        HybridModel(None, backbone("hcgr"), None, None, known=torch.ones(NUM_ITEMS, dtype=torch.bool))
+
+
 def test_hcgr_scores_in_hyperbolic_space_unless_told_otherwise():
     assert EncoderSettings(name="hcgr").logits == "lorentz"
     assert EncoderSettings(name="hcgr", logits="dot").logits == "dot"
