@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 import kernels
+from kernels import SessionGraph
 from kernels.segments import segment_expand, segment_sum
 from llmgr_core.encoders import lorentz
 from llmgr_core.encoders.encoder import SessionEncoder
@@ -25,14 +28,14 @@ class HCGR(SessionEncoder):
     attention by squared distance as in LGCN (Zhang et al. 2021), edges and readout as in SR-GNN. With t = log_o(h):
 
         h_v    = exp_o(x_v)
-        q_u    = exp_o(W_D t_u + b_D)                          for D in {in, out}, arriving and leaving edges apart
-        alpha  = softmax over the neighbours u of v along D of  ln w_uv - exp(s_D) d_L(h_v, q_u)^2
-        h_v    = exp_o(t_v + tanh(sum_D sum_u alpha_vu log_o(q_u)))           L layers, each with weights of its own
+        q_e    = exp_o(W_D t_u + b_D)                          for an edge e of v, whose other end is u; D is in or out
+        alpha  = softmax over the edges of v, arriving and leaving, of  ln w_e - exp(s) d_L(h_v, q_e)^2
+        h_v    = exp_o(t_v + tanh(sum_e alpha_e log_o(q_e)))                  L layers, each with weights of its own
         g, k_i = exp_o(W_q t_last + b_q), exp_o(W_k t_i + b_k)
         beta   = softmax over the nodes i of the session of  ln n_i - exp(s) d_L(g, k_i)^2
         z_s    = W_3 [sum_i beta_i t_i ; t_last] + b_3
 
-    w_uv is the multiplicity of the edge, n_i the clicks of the node; both are 1 with ``edges = "binary"``. The learned exp(s)
+    w_e is the multiplicity of the edge, n_i the clicks of the node; both are 1 with ``edges = "binary"``. The learned exp(s)
     is what adapts. z_s is a tangent vector at the origin and stands for the point exp_o(z_s), an empty session's for o itself.
     Curvature is -1, and points stay within LARGEST_RADIUS of the origin, where float32 still tells their distances.
 
@@ -45,10 +48,10 @@ class HCGR(SessionEncoder):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__(settings)
         d = settings.dimension
-        self.arriving = nn.ModuleList(_Attention(d) for _ in range(settings.layers))
-        self.leaving = nn.ModuleList(_Attention(d) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(_Layer(d) for _ in range(settings.layers))
         self.query = nn.Linear(d, d)
-        self.readout = _Attention(d)
+        self.key = nn.Linear(d, d)
+        self.log_sharpness = nn.Parameter(torch.zeros(()))
         self.output = nn.Linear(2 * d, d)
 
     def forward(self, node_vectors: Tensor, batch: SessionBatch) -> Tensor:
@@ -56,19 +59,15 @@ class HCGR(SessionEncoder):
         if graph.num_nodes == 0:
             return node_vectors.new_zeros(graph.num_sessions, self.settings.dimension)
         weighted = self.settings.edges == "multiplicity"
-        edge_bias = graph.edge_weight.log().to(tangents) if weighted else tangents.new_zeros(graph.num_edges)
-        node_bias = graph.node_clicks.log().to(tangents) if weighted else tangents.new_zeros(graph.num_nodes)
-        order = graph.target_order
-        sources, targets = graph.edge_source, graph.edge_target
-        for arriving, leaving in zip(self.arriving, self.leaving, strict=True):
-            points = lorentz.from_origin(tangents)
-            came = arriving(points, tangents, targets[order], sources[order], graph.target_offsets, edge_bias[order])
-            left = leaving(points, tangents, sources, targets, graph.source_offsets, edge_bias)
-            tangents = lorentz.within_reach(tangents + torch.tanh(came + left))
-        last = kernels.item_rows(tangents, graph.last_node.clamp(min=0))
-        query = lorentz.from_origin(self.query(last))
+        ends = _ends_of_edges(graph, weighted)
+        for layer in self.layers:
+            tangents = layer(tangents, ends)
+        clicks = graph.node_clicks if weighted else torch.ones_like(graph.node_clicks)
         everyone = torch.arange(graph.num_nodes, device=graph.device)
-        attended = self.readout(query, tangents, graph.node_session, everyone, graph.node_offsets, node_bias, values=tangents)
+        members = _Members(graph.node_session, everyone, graph.node_offsets, clicks.log())
+        last = kernels.item_rows(tangents, graph.last_node.clamp(min=0))
+        query, keys = lorentz.from_origin(self.query(last)), lorentz.from_origin(self.key(tangents))
+        attended = _attended(query, keys, tangents, members, self.log_sharpness)
         vectors: Tensor = self.output(torch.cat([attended, last], dim=1))
         return zero_where_empty(vectors, batch)
 
@@ -83,44 +82,63 @@ class HCGR(SessionEncoder):
         return self.settings.contrast * hinges.sum() / other.sum().clamp(min=1)
 
 
-class _Attention(nn.Module):
-    """Attention by squared hyperbolic distance between the points of groups and the mapped vectors of their members."""
+class _Members(NamedTuple):
+    """Who attends to what: pairs of a group and a member.
+
+    Attributes:
+        group: int64 [P], sorted.
+        member: int64 [P].
+        offsets: int64 [G + 1], first pair of each group.
+        bias: float [P], added to the logit of each pair.
+    """
+
+    group: Tensor
+    member: Tensor
+    offsets: Tensor
+    bias: Tensor
+
+
+def _ends_of_edges(graph: SessionGraph, weighted: bool) -> _Members:
+    """For each node the other ends of its edges: node u for an arriving edge (u, v), N + u for a leaving one (v, u)."""
+    group = torch.cat([graph.edge_target, graph.edge_source])
+    order = torch.argsort(group, stable=True)
+    member = torch.cat([graph.edge_source, graph.edge_target + graph.num_nodes])
+    weight = graph.edge_weight if weighted else torch.ones_like(graph.edge_weight)
+    return _Members(group[order], member[order], graph.source_offsets + graph.target_offsets, weight.log().repeat(2)[order])
+
+
+class _Layer(nn.Module):
+    """One round of messages along the edges: tangent vectors [N, d] -> [N, d]."""
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(dimension, dimension)
+        self.arriving = nn.Linear(dimension, dimension)
+        self.leaving = nn.Linear(dimension, dimension)
         self.log_sharpness = nn.Parameter(torch.zeros(()))
 
-    def forward(
-        self,
-        points: Tensor,
-        tangents: Tensor,
-        group: Tensor,
-        member: Tensor,
-        offsets: Tensor,
-        bias: Tensor,
-        values: Tensor | None = None,
-    ) -> Tensor:
-        """What each group attends to.
+    def forward(self, tangents: Tensor, ends: _Members) -> Tensor:
+        messages = lorentz.within_reach(torch.cat([self.arriving(tangents), self.leaving(tangents)]))
+        points, keys = lorentz.from_origin(tangents), lorentz.from_origin(messages)
+        return lorentz.within_reach(tangents + torch.tanh(_attended(points, keys, messages, ends, self.log_sharpness)))
 
-        Args:
-            points: float [G, d + 1], a point for each group.
-            tangents: float [N, d], of all nodes.
-            group: int64 [P], sorted, group of each pair.
-            member: int64 [P], node of each pair.
-            offsets: int64 [G + 1], first pair of each group.
-            bias: float [P], added to the logit of each pair.
-            values: float [N, d], what is averaged; the mapped tangents if None.
 
-        Returns:
-            float [G, d]; zeros for a group without members.
-        """
-        mapped = lorentz.within_reach(self.linear(tangents))
-        asked = segment_expand(points, group, offsets)
-        apart = lorentz.distance(asked, kernels.item_rows(lorentz.from_origin(mapped), member))
-        logits = bias - self.log_sharpness.exp() * apart.square()
-        largest = logits.new_zeros(len(points)).scatter_reduce(0, group, logits.detach(), "amax", include_self=False)
-        weights = (logits - largest[group]).exp()
-        total = segment_sum(weights[:, None], group, offsets).clamp(min=torch.finfo(weights.dtype).tiny)
-        sums = segment_sum(kernels.item_rows(mapped if values is None else values, member) * weights[:, None], group, offsets)
-        return sums / total
+def _attended(points: Tensor, keys: Tensor, values: Tensor, members: _Members, log_sharpness: Tensor) -> Tensor:
+    """Mean of the members' values under softmax(bias - exp(log_sharpness) d_L(point, key)^2).
+
+    Args:
+        points: float [G, d + 1], of each group.
+        keys: float [M, d + 1], of each member.
+        values: float [M, d].
+        members: who belongs where.
+        log_sharpness: float scalar.
+
+    Returns:
+        float [G, d]; zeros for a group without members.
+    """
+    group, member, offsets, bias = members
+    apart = lorentz.distance(segment_expand(points, group, offsets), kernels.item_rows(keys, member))
+    logits = bias.to(apart) - log_sharpness.exp() * apart.square()
+    largest = logits.new_zeros(len(points)).scatter_reduce(0, group, logits.detach(), "amax", include_self=False)
+    weights = (logits - largest[group]).exp()[:, None]
+    total = segment_sum(weights, group, offsets).clamp(min=torch.finfo(weights.dtype).tiny)
+    return segment_sum(kernels.item_rows(values, member) * weights, group, offsets) / total

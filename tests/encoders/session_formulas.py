@@ -112,23 +112,20 @@ def hcgr(model: Backbone, session: list[int]) -> np.ndarray:
     for layer in range(model.settings.layers):
         moved = []
         for v, h_v in enumerate(h):
+            near = [(f"layers.{layer}.arriving", u, c) for (u, t), c in edges.items() if t == v]
+            near += [(f"layers.{layer}.leaving", u, c) for (s, u), c in edges.items() if s == v]
             message = np.zeros(model.settings.dimension)
-            for label, near in (
-                (f"arriving.{layer}", [(u, c) for (u, t), c in edges.items() if t == v]),
-                (f"leaving.{layer}", [(u, c) for (s, u), c in edges.items() if s == v]),
-            ):
-                if near:
-                    q = [mapped(f"{label}.linear", h[u]) for u, _ in near]
-                    sharpness = math.exp(w[f"{label}.log_sharpness"])
-                    alpha = softmax([math.log(c) - sharpness * d_l(h_v, x) ** 2 for x, (_, c) in zip(q, near, strict=True)])
-                    message += sum(a * log_o(x) for a, x in zip(alpha, q, strict=True))
+            if near:
+                q = [mapped(label, h[u]) for label, u, _ in near]
+                sharpness = math.exp(w[f"layers.{layer}.log_sharpness"])
+                logits = [math.log(c) - sharpness * d_l(h_v, x) ** 2 for x, (_, _, c) in zip(q, near, strict=True)]
+                message = sum(a * log_o(x) for a, x in zip(softmax(logits), q, strict=True))
             moved.append(exp_o(log_o(h_v) + np.tanh(message)))
         h = moved
     last = h[items.index(session[-1])]
-    query, sharpness = mapped("query", last), math.exp(w["readout.log_sharpness"])
+    query, sharpness = mapped("query", last), math.exp(w["log_sharpness"])
     logits = [
-        math.log(session.count(item)) - sharpness * d_l(query, mapped("readout.linear", x)) ** 2
-        for item, x in zip(items, h, strict=True)
+        math.log(session.count(item)) - sharpness * d_l(query, mapped("key", x)) ** 2 for item, x in zip(items, h, strict=True)
     ]
     attended = sum(b * log_o(x) for b, x in zip(softmax(logits), h, strict=True))
     return w["output.weight"] @ np.concatenate([attended, log_o(last)]) + w["output.bias"]
