@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class SearchSpace:
         """
         heads = tuple(heads for heads in HEADS if dimension % heads == 0)
         dimensions = []
-        for one in (*SHARED, *OWN[model]):
+        for one in SPACES[model]:
             fitting = replace(one, choices=heads) if one.key == "encoder.attention_heads" else one
             dimensions.append(fitting.including(start[one.key]))
         return cls(tuple(dimensions), {one.key: start[one.key] for one in dimensions})
@@ -115,52 +115,55 @@ class SearchSpace:
 
 
 HEADS = (1, 2, 4)
-COSINE = ("encoder.logits", "cosine")
 
-SHARED = (
+TRAINING = (
     Dimension("pretrain.learning_rate", 5e-4, 1e-2, log=True),
     Dimension("pretrain.weight_decay", 1e-3, 0.5, log=True),
     Dimension("encoder.dropout", 0.0, 0.6),
+)
+LOGITS = (
     Dimension("encoder.logits", choices=("cosine", "dot")),
-    Dimension("encoder.scale", 8.0, 32.0, log=True, only_with=COSINE),
+    Dimension("encoder.scale", 8.0, 32.0, log=True, only_with=("encoder.logits", "cosine")),
 )
 LAYERS = Dimension("encoder.layers", 1, 3)
 POSITIONS = Dimension("encoder.positions", choices=(True, False))
 CLICKS = Dimension("encoder.max_clicks", choices=(10, 20, 50))
-ATTENTION = (Dimension("encoder.attention_layers", 1, 3), Dimension("encoder.attention_heads", choices=HEADS))
+ATTENTION = (Dimension("encoder.attention_layers", 1, 3), Dimension("encoder.attention_heads", choices=HEADS), POSITIONS)
 
-OWN: dict[str, tuple[Dimension, ...]] = {
-    "gcsan": (LAYERS, *ATTENTION, Dimension("encoder.attention_share", 0.2, 1.0), POSITIONS),
-    "srgnn": (LAYERS,),
-    "niser": (LAYERS, POSITIONS),
-    "gru4rec": (LAYERS,),
-    "stamp": (),
-    "narm": (),
-    "sasrec": (*ATTENTION, POSITIONS, CLICKS),
+SPACES: dict[str, tuple[Dimension, ...]] = {
+    "gcsan": (*TRAINING, *LOGITS, LAYERS, *ATTENTION, Dimension("encoder.attention_share", 0.2, 1.0)),
+    "srgnn": (*TRAINING, *LOGITS, LAYERS),
+    # Cosine logits are NISER's point.
+    "niser": (*TRAINING, Dimension("encoder.scale", 8.0, 32.0, log=True), LAYERS, POSITIONS),
+    "gru4rec": (*TRAINING, *LOGITS, CLICKS),
+    "stamp": (*TRAINING, *LOGITS, CLICKS),
+    "narm": (*TRAINING, *LOGITS, CLICKS),
+    "sasrec": (*TRAINING, *LOGITS, *ATTENTION, CLICKS),
     "bsarec": (
+        *TRAINING,
+        *LOGITS,
         *ATTENTION,
-        POSITIONS,
         CLICKS,
         Dimension("encoder.filter_share", 0.1, 0.9),
-        Dimension("encoder.frequencies", 1, 9),
+        Dimension("encoder.frequencies", choices=(1, 3, 5, 7, 9)),
     ),
-    "fpmc": (),
+    "fpmc": (*TRAINING, *LOGITS),
     "caser": (
+        *TRAINING,
+        *LOGITS,
         Dimension("encoder.window", 3, 9),
         Dimension("encoder.horizontal_filters", choices=(4, 8, 16, 32)),
         Dimension("encoder.vertical_filters", choices=(1, 2, 4, 8)),
     ),
+    # Distances in hyperbolic space are HCGR's.
     "hcgr": (
+        *TRAINING,
+        Dimension("encoder.scale", 2.0, 32.0, log=True),
         LAYERS,
         Dimension("encoder.margin", 0.1, 5.0, log=True),
         Dimension("encoder.contrast", 0.01, 1.0, log=True),
     ),
 }
-
-
-def swept_models() -> Iterable[str]:
-    """Names of the encoders that have a space."""
-    return OWN.keys()
 
 
 def settings_by_key(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Value]:

@@ -51,9 +51,8 @@ class Sweep:
         if not len(dataset.validation):
             raise InputError("the data set has no validation examples to choose settings by", "prepare it with another split")
         self.model, self.dataset, self.settings, self.places, self.reporter = model, dataset, settings, places, reporter
-        given = {**_fields(settings.encoder), "name": model}
-        self.encoder = EncoderSettings.model_validate(given)
-        start = settings_by_key({"encoder": given, "pretrain": settings.pretrain.model_dump()})
+        self.encoder = _encoder_as_given(settings.encoder, model)
+        start = settings_by_key({"encoder": _fields(self.encoder), "pretrain": _fields(settings.pretrain)})
         self.space = SearchSpace.of(model, start, self.encoder.dimension)
         self.study = SweepStudy(places.study, f"backbone-{model}", self._plan(), self.space, settings.sweep, settings.seed)
 
@@ -190,6 +189,15 @@ class Sweep:
                 forget_training(directory)
             elif directory.is_dir():
                 shutil.rmtree(directory)
+
+
+def _encoder_as_given(given: EncoderSettings, model: str) -> EncoderSettings:
+    """[encoder] with the model's name; what nobody set keeps the model's own default."""
+    values = {key: getattr(given, key) for key in given.model_fields_set}
+    if model != given.name and given.logits == "lorentz":
+        # HCGR's, and no choice of anybody's for another encoder.
+        del values["logits"]
+    return EncoderSettings.model_validate({**values, "name": model})
 
 
 def _fields(section: EncoderSettings | PretrainSettings) -> dict[str, Any]:
