@@ -21,9 +21,8 @@ def within_reach(tangents: Tensor) -> Tensor:
 
 def from_origin(tangents: Tensor) -> Tensor:
     """exp_o(v) = (cosh |v|, sinh |v| v / |v|): float [..., d] -> [..., d + 1]; v is first brought within reach."""
-    short = within_reach(tangents)
-    length = _norm(short)
-    space = short * (torch.sinh(length) / length)
+    length = _norm(tangents)
+    space = tangents * (torch.sinh(length.clamp(max=LARGEST_RADIUS)) / length)
     # Equal to cosh |v|, and on the hyperboloid to the last bit of ``space``.
     time = torch.sqrt(1.0 + space.square().sum(dim=-1, keepdim=True))
     return torch.cat([time, space], dim=-1)
