@@ -116,7 +116,8 @@ class SweepTrial:
             if line["epoch"] not in known:
                 self.trial.report(line[STOPPING_METRIC], line["epoch"])
         self.trial.set_user_attr("loss", [line["mean_loss"] for line in epochs])
-        return bool(epochs) and self.trial.should_prune()
+        # Optuna answers with a boolean of NumPy's, which no checkpoint can hold.
+        return bool(epochs) and bool(self.trial.should_prune())
 
 
 def forget_training(directory: Path) -> None:
