@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from llmgr_core.encoders.ragged_rows import clicks_before_last, rearranged, session_of_click
+from llmgr_core.encoders.ragged_rows import clicks_before_last, fixed_widths, rearranged, session_of_click
 from llmgr_core.graphs import SessionBatch
 
 
@@ -39,7 +39,9 @@ class ClickGRU(nn.Module):
         """
         lengths = batch.click_offsets.diff().clamp(max=self.max_clicks)
         begins = batch.click_offsets[1:] - lengths
-        return self._padded(rows, batch, lengths, begins) if rows.is_cuda else self._packed(rows, lengths, begins)
+        if fixed_widths(rows.device):
+            return self._padded(rows, batch, lengths, begins)
+        return self._packed(rows, lengths, begins)
 
     def _packed(self, rows: Tensor, lengths: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.argsort(lengths, descending=True, stable=True)

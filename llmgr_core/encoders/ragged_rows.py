@@ -61,6 +61,11 @@ def zero_where_empty(vectors: Tensor, batch: SessionBatch) -> Tensor:
     return torch.where((batch.click_offsets.diff() > 0)[:, None], vectors, torch.zeros_like(vectors))
 
 
+def fixed_widths(device: torch.device) -> bool:
+    """Whether sessions are padded to ``max_clicks``: to ask a GPU how long they are is to wait for it."""
+    return device.type != "cpu"
+
+
 class PaddedSessions:
     """The last clicks of each session in padded blocks [n, w, k], aligned at the last click: column w - 1.
 
@@ -95,7 +100,7 @@ class PaddedSessions:
             self.sessions.append(members)
             order = torch.arange(len(members), device=device)
             start_of[members] = begin + order * width
-            width_of[members] = width
+            width_of.index_fill_(0, members, width)
             self._block_of[members] = blocks + order
             begin += len(members) * width
             blocks += len(members)
@@ -121,7 +126,7 @@ class PaddedSessions:
 
 
 def _classes(lengths: Tensor, widest: int) -> list[tuple[Tensor, int]]:
-    if lengths.device.type != "cpu":
+    if fixed_widths(lengths.device):
         return [(torch.arange(len(lengths), device=lengths.device), widest)]
     classes, size, longest = [], 1, int(lengths.max())
     while size < 2 * longest:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from llmgr_core.ranker import click_vector
+from llmgr_core.ranker.dense_layers import Floats, Tensors, layer_norm, sigmoid, transposed
 from llmgr_core.ranker.parts import SessionVector
 from llmgr_core.settings.encoder import EncoderSettings
 
-Floats = npt.NDArray[np.float32]
-Tensors = Mapping[str, Floats]
-NORM_EPSILON = np.float32(1e-12)
+NORM_EPSILON = 1e-12
 
 
 def build_session_vector(settings: EncoderSettings, tensors: Tensors) -> SessionVector:
@@ -22,11 +22,11 @@ def build_session_vector(settings: EncoderSettings, tensors: Tensors) -> Session
         settings: encoder settings.
         tensors: float32 arrays by the names of the OnlineRanker's state.
     """
-    encode = _gcsan(settings, tensors) if settings.name == "gcsan" else _srgnn(settings, tensors)
+    encode = _ENCODERS[settings.name](settings, tensors)
     if "head.inner.weight" not in tensors:
         return encode
-    inner, inner_bias = _transposed(tensors["head.inner.weight"]), tensors["head.inner.bias"]
-    outer, outer_bias = _transposed(tensors["head.outer.weight"]), tensors["head.outer.bias"]
+    inner, inner_bias = transposed(tensors["head.inner.weight"]), tensors["head.inner.bias"]
+    outer, outer_bias = transposed(tensors["head.outer.weight"]), tensors["head.outer.bias"]
 
     def session_vector(nodes: Floats, click_nodes: npt.NDArray[np.int64]) -> Floats:
         z = encode(nodes, click_nodes)
@@ -50,7 +50,7 @@ class _GatedLayers:
         folded += [(weights["edge_in_bias"] @ gate_in)[None], (weights["edge_out_bias"] @ gate_out)[None]]
         self._incoming = np.concatenate(folded).astype(np.float32)
         self._incoming_bias = tensors["encoder.graph_layer.gate_input_bias"]
-        self._hidden = _transposed(tensors["encoder.graph_layer.gate_hidden"])
+        self._hidden = transposed(tensors["encoder.graph_layer.gate_hidden"])
         self._hidden_bias = tensors["encoder.graph_layer.gate_hidden_bias"]
         self._dimension, self._layers, self._binary = d, settings.layers, settings.edges == "binary"
 
@@ -73,7 +73,7 @@ class _GatedLayers:
             np.matmul(leaving, nodes, out=inputs[:, d : 2 * d])
             gates = inputs @ self._incoming + self._incoming_bias
             hidden = nodes @ self._hidden + self._hidden_bias
-            switch = _sigmoid(gates[:, : 2 * d] + hidden[:, : 2 * d])
+            switch = sigmoid(gates[:, : 2 * d] + hidden[:, : 2 * d])
             new = np.tanh(gates[:, 2 * d :] + switch[:, :d] * hidden[:, 2 * d :])
             nodes = new + switch[:, d:] * (nodes - new)
         return nodes
@@ -81,14 +81,14 @@ class _GatedLayers:
 
 def _srgnn(settings: EncoderSettings, tensors: Tensors) -> SessionVector:
     layers = _GatedLayers(settings, tensors)
-    last_map, node_map = _transposed(tensors["encoder.readout.last"]), _transposed(tensors["encoder.readout.node"])
+    last_map, node_map = transposed(tensors["encoder.readout.last"]), transposed(tensors["encoder.readout.node"])
     bias, score = tensors["encoder.readout.bias"], tensors["encoder.readout.score"]
-    output, output_bias = _transposed(tensors["encoder.readout.output"]), tensors["encoder.readout.output_bias"]
+    output, output_bias = transposed(tensors["encoder.readout.output"]), tensors["encoder.readout.output_bias"]
 
     def encode(nodes: Floats, click_nodes: npt.NDArray[np.int64]) -> Floats:
         nodes = layers(nodes, click_nodes)
         last = nodes[click_nodes[-1]]
-        alpha = _sigmoid(nodes @ node_map + (last @ last_map + bias)) @ score
+        alpha = sigmoid(nodes @ node_map + (last @ last_map + bias)) @ score
         alpha *= np.bincount(click_nodes, minlength=len(nodes)).astype(np.float32)
         z: Floats = np.concatenate((alpha @ nodes, last)) @ output + output_bias
         return z
@@ -122,14 +122,15 @@ class _AttentionBlock:
         named = {name: tensors[f"encoder.blocks.{number}.{name}"] for name in _ATTENTION}
         d, self._heads = settings.dimension, settings.attention_heads
         self._head_width = d // self._heads
-        projection, bias = _transposed(named["query_key_value"]), named["query_key_value_bias"]
+        projection, bias = transposed(named["query_key_value"]), named["query_key_value_bias"]
         factor = np.float32(self._head_width**-0.5)
         self._query, self._query_bias = projection[:, :d] * factor, bias[:d] * factor
         self._key_value, self._key_value_bias = np.ascontiguousarray(projection[:, d:]), bias[d:]
-        self._output, self._output_bias = _transposed(named["output"]), named["output_bias"]
-        self._inner, self._inner_bias = _transposed(named["inner"]), named["inner_bias"]
-        self._outer, self._outer_bias = _transposed(named["outer"]), named["outer_bias"]
-        self._attention_norm, self._feed_forward_norm = named["attention_norm"], named["feed_forward_norm"]
+        self._output, self._output_bias = transposed(named["output"]), named["output_bias"]
+        self._inner, self._inner_bias = transposed(named["inner"]), named["inner_bias"]
+        self._outer, self._outer_bias = transposed(named["outer"]), named["outer_bias"]
+        self._attention_gain, self._attention_shift = named["attention_norm"]
+        self._feed_forward_gain, self._feed_forward_shift = named["feed_forward_norm"]
 
     def __call__(self, rows: Floats, asking: Floats) -> Floats:
         heads, width = self._heads, self._head_width
@@ -140,9 +141,10 @@ class _AttentionBlock:
         scores = np.exp(scores - scores.max(axis=2, keepdims=True))
         scores /= scores.sum(axis=2, keepdims=True)
         attended = (scores @ values).transpose(1, 0, 2).reshape(asking.shape)
-        h = _layer_norm(attended @ self._output + self._output_bias + asking, self._attention_norm)
+        h = attended @ self._output + self._output_bias + asking
+        h = layer_norm(h, self._attention_gain, self._attention_shift, NORM_EPSILON)
         moved = np.maximum(h @ self._inner + self._inner_bias, 0.0) @ self._outer + self._outer_bias
-        return _layer_norm(moved + h, self._feed_forward_norm)
+        return layer_norm(moved + h, self._feed_forward_gain, self._feed_forward_shift, NORM_EPSILON)
 
 
 _GATED = ("edge_in", "edge_in_bias", "edge_out", "edge_out_bias", "gate_input")
@@ -159,19 +161,12 @@ _ATTENTION = (
     "feed_forward_norm",
 )
 
-
-def _transposed(matrix: Floats) -> Floats:
-    return np.ascontiguousarray(matrix.T)
-
-
-def _sigmoid(values: Floats) -> Floats:
-    # Half a tanh: no overflow at either end.
-    result: Floats = np.float32(0.5) * np.tanh(np.float32(0.5) * values) + np.float32(0.5)
-    return result
-
-
-def _layer_norm(rows: Floats, gain_and_shift: Floats) -> Floats:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    variance = np.einsum("ij,ij->i", centred, centred)[:, None] / np.float32(rows.shape[1])
-    normed: Floats = centred / np.sqrt(variance + NORM_EPSILON) * gain_and_shift[0] + gain_and_shift[1]
-    return normed
+_ENCODERS: dict[str, Callable[[EncoderSettings, Tensors], SessionVector]] = {
+    "gcsan": _gcsan,
+    "srgnn": _srgnn,
+    "gru4rec": click_vector.gru4rec,
+    "stamp": click_vector.stamp,
+    "narm": click_vector.narm,
+    "sasrec": click_vector.sasrec,
+    "bsarec": click_vector.bsarec,
+}

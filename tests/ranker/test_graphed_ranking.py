@@ -7,6 +7,7 @@ import pytest
 import torch
 from waits_found import WaitsFound
 
+from llmgr_core.encoders import click_gru, ragged_rows
 from llmgr_core.errors import LlmgrError
 from llmgr_core.ranker import RankerRuntime, RowChange, ScoringSettings
 from llmgr_core.ranker import graphed_ranking as module
@@ -22,6 +23,11 @@ ENCODERS = {
     "srgnn, binary edges, inner products": EncoderSettings(
         name="srgnn", dimension=16, max_clicks=12, layers=2, edges="binary", logits="dot"
     ),
+}
+# None of them has a graph layer.
+OF_CLICKS = {
+    name: EncoderSettings(name=name, dimension=16, max_clicks=12, attention_layers=2, attention_heads=2)
+    for name in ("gru4rec", "stamp", "narm", "sasrec", "bsarec")
 }
 
 
@@ -72,6 +78,25 @@ def test_every_kind_of_request_is_ranked_as_on_the_host(make_stored, encoder, qu
     runtime, ranking = pair(make_stored, encoder)
     arguments, options = QUERIES[query]
     assert_same(runtime, ranking, *arguments, **options)
+
+
+@pytest.mark.parametrize("name", OF_CLICKS)
+def test_encoders_without_a_graph_rank_as_on_the_host_and_never_wait(make_stored, name, monkeypatch):
+    for encoders_module in (ragged_rows, click_gru):
+        monkeypatch.setattr(encoders_module, "fixed_widths", lambda device: True)
+    runtime, ranking = pair(make_stored, OF_CLICKS[name])
+    for query in ("one click", "repeats and self-loops", "more clicks than are encoded"):
+        arguments, options = QUERIES[query]
+        assert_same(runtime, ranking, *arguments, **options)
+    program = next(iter(ranking._programs.values()))
+    batch = program.buffers.batch()
+    vectors = ranking._rows.vectors(batch.node_items)
+    # Checks of index ranges read the indices, on the host alone.
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with torch.inference_mode(), WaitsFound() as waits:
+        ranking._encoder(vectors, batch)
+    assert waits.seen
+    assert waits.found == []
 
 
 @pytest.mark.parametrize("query", ["repeats and self-loops", "exclusions", "candidates", "everything excluded"])

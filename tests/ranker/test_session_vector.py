@@ -21,6 +21,16 @@ SHAPES = {
     "gcsan": EncoderSettings(name="gcsan", dimension=16),
     "gcsan, two blocks, four heads": EncoderSettings(name="gcsan", dimension=16, attention_layers=2, attention_heads=4),
     "gcsan, no positions": EncoderSettings(name="gcsan", dimension=16, positions=False, attention_share=0.3),
+    "gru4rec": EncoderSettings(name="gru4rec", dimension=16),
+    "stamp": EncoderSettings(name="stamp", dimension=16),
+    "narm": EncoderSettings(name="narm", dimension=16),
+    "sasrec": EncoderSettings(name="sasrec", dimension=16),
+    "sasrec, three blocks, two heads": EncoderSettings(name="sasrec", dimension=16, attention_layers=3, attention_heads=2),
+    "sasrec, no positions": EncoderSettings(name="sasrec", dimension=16, positions=False),
+    "bsarec": EncoderSettings(name="bsarec", dimension=16),
+    "bsarec, three blocks, four heads": EncoderSettings(
+        name="bsarec", dimension=16, attention_layers=3, attention_heads=4, frequencies=2, max_clicks=23
+    ),
 }
 
 
