@@ -36,6 +36,10 @@ class RunDirectory:
     def evaluation(self) -> Path:
         return self.root / "evaluation"
 
+    @property
+    def experiments(self) -> Path:
+        return self.root / "experiments"
+
     def ranker(self, variant: str = "fused") -> Path:
         """Directory of an online ranker: "fused" (IDs and tuned text), "id-only" or "frozen-text"."""
         return self.root / ("ranker" if variant == "fused" else f"ranker-{variant}")

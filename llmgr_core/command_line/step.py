@@ -17,12 +17,17 @@ from llmgr_core.settings import Settings, load_settings
 
 @dataclass(frozen=True)
 class Step:
-    """What a step is given: its settings, the run's directory, where to report, and whether to redo finished work."""
+    """What a step is given: its settings, the run's directory, where to report, and whether to redo finished work.
+
+    ``config`` and ``overrides`` are what the settings were read from, for a step that starts others.
+    """
 
     settings: Settings
     run: RunDirectory
     reporter: Reporter
     force: bool
+    config: Path | None = None
+    overrides: tuple[str, ...] = ()
 
 
 def step_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -59,7 +64,7 @@ def step_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
         ) -> Any:
             settings = load_settings(config, overrides)
             reporter = Reporter(as_json=True if as_json else None)
-            return function(Step(settings, RunDirectory(run_directory), reporter, force), **options)
+            return function(Step(settings, RunDirectory(run_directory), reporter, force, config, overrides), **options)
 
         return command
 

@@ -1,0 +1,144 @@
+"""An experiment as data: a TOML file with a row for everything that is compared."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import llmgr_core
+from llmgr_core.errors import InputError
+
+FOLDER = Path("configs/experiments")
+Scalar = str | int | float | bool
+
+
+class Row(BaseModel):
+    """One thing that is measured.
+
+    Attributes:
+        name: for --only, and in the result.
+        label: in tables.
+        scorer: "ranker" is an online ranker, "backbone" an ID-only encoder; "floor" and "popularity" need no training.
+        variant: of a ranker: "fused", "id-only" or "frozen-text".
+        set: settings that differ from those given on the command line, by dotted key.
+        sweep: a backbone with the settings that `llmgr tune-backbone --model SWEEP` found in this run.
+        transitions: False ranks without the transition term; the ranker is trained as ever.
+        reference: row it is compared with; the experiment's where not set, none where "".
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")
+    label: str
+    scorer: Literal["ranker", "backbone", "floor", "popularity"] = "ranker"
+    variant: Literal["fused", "id-only", "frozen-text"] = "fused"
+    set: dict[str, Scalar] = {}
+    sweep: str = ""
+    transitions: bool = True
+    reference: str | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether seeds make a difference."""
+        return self.scorer in ("ranker", "backbone")
+
+
+class Experiment(BaseModel):
+    """A file under configs/experiments.
+
+    Attributes:
+        title: what it is, in a few words.
+        about: what it shows, for readers of the file and of the result.
+        reference: row that the others are compared with.
+        seeds: of each row's last training; what it stands on (data, language model, for rankers the backbone) has the run's
+            own seed.
+        set: settings of every row.
+        measure: "calibration" bins stated probabilities, "cost" times requests; both for rankers only.
+        rows: in the order of the table.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    about: str
+    reference: str = ""
+    seeds: tuple[int, ...] = (1,)
+    set: dict[str, Scalar] = {}
+    measure: tuple[Literal["calibration", "cost"], ...] = ()
+    rows: tuple[Row, ...] = Field(alias="row", min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Experiment:
+        names = [row.name for row in self.rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two rows are called {name}")
+        for row in self.rows:
+            reference = self.reference_of(row)
+            if reference and reference not in names:
+                raise ValueError(f"row {row.name} is compared with {reference}, which is no row")
+            if row.sweep and row.scorer != "backbone":
+                raise ValueError(f"row {row.name} has a sweep but is no backbone")
+        return self
+
+    def reference_of(self, row: Row) -> str:
+        """Name of the row that this one is compared with, "" for none."""
+        reference = self.reference if row.reference is None else row.reference
+        return "" if reference == row.name else reference
+
+    def select(self, only: tuple[str, ...]) -> list[Row]:
+        """The rows with these names and those they are compared with; all of them for none.
+
+        Raises:
+            InputError: no row has such a name; the message names the nearest.
+        """
+        if not only:
+            return list(self.rows)
+        names = [row.name for row in self.rows]
+        for name in only:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                raise InputError(
+                    f"the experiment has no row {name!r}", f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
+                )
+        wanted = set(only) | {self.reference_of(row) for row in self.rows if row.name in only}
+        return [row for row in self.rows if row.name in wanted]
+
+
+def find_experiment(name: str) -> tuple[str, Experiment]:
+    """Read an experiment by its name (configs/experiments/NAME.toml, here or in the project's checkout) or by its path.
+
+    Returns:
+        Its name, and what it says.
+
+    Raises:
+        InputError: there is none, or it cannot be read; the message names the nearest one or the key.
+    """
+    folders = [FOLDER, Path(llmgr_core.__file__).resolve().parent.parent / FOLDER]
+    path = Path(name)
+    if path.suffix != ".toml":
+        places = [folder / f"{name}.toml" for folder in folders]
+        path = next((place for place in places if place.is_file()), places[0])
+        known = sorted({one.stem for folder in folders for one in folder.glob("*.toml")})
+        if not path.is_file():
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+            raise InputError(f"no experiment {name!r} ({path})", hint)
+    try:
+        return path.stem, Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise InputError(f"{path}: " + "; ".join(lines)) from None
+
+
+def as_overrides(values: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """The settings as ``--set`` takes them; JSON writes texts, numbers and booleans as TOML reads them."""
+    return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())

@@ -1,0 +1,208 @@
+"""An experiment from its file to its result, top to bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmgr_core.artefacts import Manifest, open_artefact
+from llmgr_core.command_line.step import Step
+from llmgr_core.data import Dataset
+from llmgr_core.errors import ArtefactError, LlmgrError
+from llmgr_core.evaluation import PairedBootstrap, expected_calibration_error, protocol
+from llmgr_core.evaluation.comparison import MASKINGS
+from llmgr_core.evaluation.reliability import reliability
+from trainer.experiments.cost import request_cost, training_cost, tuning_budget
+from trainer.experiments.definition import Experiment, Row
+from trainer.experiments.links import Link, Links
+from trainer.experiments.making import StepFailedError, make
+from trainer.experiments.outcome import RowRanks, compare_rows
+from trainer.experiments.ranking import Ranking
+
+UNTRAINED = 0
+
+
+@dataclass
+class Conduct:
+    """One experiment on one run.
+
+    Attributes:
+        name: of the experiment.
+        experiment: what it says.
+        step: run, settings, reporter.
+        seeds: of the last training of each row.
+        rows: those to train and rank; the others stay out of the result, named as not run.
+        train: False makes nothing and takes what is there.
+        failed: messages of steps that ended with an error.
+    """
+
+    name: str
+    experiment: Experiment
+    step: Step
+    seeds: tuple[int, ...]
+    rows: list[Row]
+    train: bool = True
+    failed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.links = Links(self.step.run, self.step.settings, self.step.config, self.step.overrides)
+
+    def seeds_of(self, row: Row) -> tuple[int, ...]:
+        """The seeds a row is run with; one, and none in particular, where nothing is trained."""
+        return self.seeds if row.trained else (UNTRAINED,)
+
+    def plan(self) -> list[dict[str, Any]]:
+        """What would have to be made, a line a row and seed; nothing is touched."""
+        lines: list[dict[str, Any]] = []
+        planned: list[Link] = []
+        for row in self.rows:
+            for seed in self.seeds_of(row):
+                line: dict[str, Any] = {"row": row.name, "seed": seed} if row.trained else {"row": row.name}
+                try:
+                    link = self.links.of(self.experiment, row, seed) or self.links.dataset(self.experiment, row)
+                    pending = [one for one in link.pending() if one not in planned]
+                    planned += pending
+                    missing = [str(one.path) for one in pending if one.own]
+                    line["steps"] = [" ".join(("llmgr", *one.command)) for one in pending if not one.own]
+                    if missing:
+                        line["missing"] = missing
+                except ArtefactError as error:
+                    line["missing"] = [str(error.args[0])]
+                lines.append(line)
+        return lines
+
+    def make_row(self, row: Row, seed: int) -> tuple[Link, Link | None] | str:
+        """The data set of a row and what is ranked, trained if need be; or why there is nothing to rank."""
+        try:
+            dataset = self.links.dataset(self.experiment, row)
+            link = self.links.of(self.experiment, row, seed)
+            last = link or dataset
+            if last.pending() and not self.train:
+                return "not trained"
+            make(last, self.step.run, self.step.reporter)
+        except StepFailedError as error:
+            self.failed.append(f"{row.name}, seed {seed}: {error}")
+            return "a step failed"
+        except ArtefactError as error:
+            return str(error.args[0])
+        return dataset, link
+
+
+def conduct(one: Conduct) -> dict[str, Any]:
+    """Train, rank and compare.
+
+    Raises:
+        LlmgrError: no row could be ranked, or rows of one experiment stand on different data.
+    """
+    reporter, settings = one.step.reporter, one.step.settings
+    ranking: Ranking | None = None
+    done: list[dict[str, Any]] = []
+    not_run: list[dict[str, Any]] = []
+    splits: dict[str, list[RowRanks]] = {}
+    calibration: dict[str, Any] = {}
+    chosen = {row.name for row in one.rows}
+    for row in one.experiment.rows:
+        if row.name not in chosen:
+            not_run.append({"name": row.name, "label": row.label, "seeds": [], "why": ""})
+            continue
+        facts = _facts(one, row)
+        gaps: dict[str, list[int]] = {}
+        for seed in one.seeds_of(row):
+            made = one.make_row(row, seed)
+            if isinstance(made, str):
+                gaps.setdefault(made, []).append(seed)
+                continue
+            data, link = made
+            if ranking is None:
+                dataset = Dataset.open(open_artefact(data.path, "dataset"))
+                ranking = Ranking(dataset, settings, one.step.run.experiments / "ranks", reporter)
+            elif ranking.dataset.artefact.path.resolve() != data.path.resolve():
+                raise LlmgrError(f"row {row.name} stands on other data than the rows before it", "make two experiments of it")
+            store = None if link is None or link.kind != "ranker" else one.links.store_of(link)
+            for split in ranking.splits:
+                rows = splits.setdefault(split, [])
+                if not rows or rows[-1].name != row.name:
+                    rows.append(RowRanks(row.name, one.experiment.reference_of(row)))
+                rows[-1].by_seed[seed] = ranking.ranks(row, link, store, split)
+            if link is not None:
+                _add_facts(one, row, facts, link, seed, ranking.dataset, store)
+            if "calibration" in one.experiment.measure and row.name not in calibration:
+                found = {split: _calibration(ranking, row, link, store, split) for split in ranking.splits}
+                calibration |= {row.name: found} if all(found.values()) else {}
+            reporter.event("row", row=row.name, seed=seed)
+        for why, seeds in gaps.items():
+            named = [seed for seed in seeds if seed != UNTRAINED]
+            not_run.append({"name": row.name, "label": row.label, "seeds": named, "why": why})
+        if len(gaps) == 0 or facts["seeds"] or not row.trained:
+            done.append(facts)
+    if ranking is None:
+        raise LlmgrError(
+            f"no row of {one.name} has anything to rank", one.failed[0] if one.failed else "run it without --collect"
+        )
+    bootstrap = PairedBootstrap(settings.evaluate.resamples, settings.evaluate.confidence, settings.seed)
+    counts = np.asarray(ranking.dataset.train_counts)
+    compared = {
+        split: compare_rows(rows, counts[ranking.splits[split].targets], bootstrap, one.experiment.reference)
+        for split, rows in splits.items()
+    }
+    return {
+        "experiment": one.name,
+        "title": one.experiment.title,
+        "about": one.experiment.about,
+        "protocol": protocol(
+            ranking.dataset.protocol,
+            seed=settings.seed,
+            dataset=ranking.dataset.digest,
+            seeds=list(one.seeds),
+            intervals=f"percentile intervals of a paired bootstrap, {settings.evaluate.resamples} resamples of the examples",
+            confidence=settings.evaluate.confidence,
+        ),
+        "rows": done,
+        "not_run": not_run,
+        "splits": compared,
+        **({"calibration": calibration} if calibration else {}),
+    }
+
+
+def _facts(one: Conduct, row: Row) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": row.name, "label": row.label, "scorer": row.scorer}
+    if row.scorer == "ranker":
+        facts["variant"] = row.variant
+    if one.experiment.set or row.set:
+        facts["set"] = {**one.experiment.set, **row.set}
+    if not row.transitions:
+        facts["transitions"] = False
+    if row.sweep:
+        facts["budget"] = tuning_budget(one.step.run.root, row.sweep)
+    return {**facts, "seeds": [], "artefacts": {}, "cost": {}}
+
+
+def _add_facts(
+    one: Conduct, row: Row, facts: dict[str, Any], link: Link, seed: int, dataset: Dataset, store: Path | None
+) -> None:
+    manifest = Manifest.read(link.path)
+    facts["artefacts"][str(seed)] = {"digest": manifest.digest, "inputs": manifest.inputs, "settings": manifest.settings}
+    if not facts["seeds"]:
+        # Of the first seed: the others cost the same but for luck.
+        facts["cost"] = training_cost(link)
+        facts["validation"] = manifest.metrics.get("validation", {})
+        facts["transitions_fitted"] = manifest.metrics.get("transitions")
+        if "cost" in one.experiment.measure and link.kind == "ranker" and store is not None:
+            facts["cost"] |= request_cost(link, dataset, store)
+    facts["seeds"].append(seed)
+
+
+def _calibration(ranking: Ranking, row: Row, link: Link | None, store: Path | None, split: str) -> dict[str, Any] | None:
+    stated = ranking.stated(row, link, store, split)
+    if stated is None:
+        return None
+    return {
+        masking: {
+            "error": expected_calibration_error(*stated[masking]),
+            "bins": reliability(*stated[masking]),
+        }
+        for masking in MASKINGS
+    }

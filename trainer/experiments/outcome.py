@@ -1,0 +1,87 @@
+"""The rows of an experiment side by side: levels, spread over seeds, differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmgr_core.evaluation import METRICS, PairedBootstrap, Ranks, per_example_metrics
+from llmgr_core.evaluation.comparison import MASKINGS, compare
+
+
+@dataclass
+class RowRanks:
+    """One row's ranks of one split.
+
+    Attributes:
+        name: of the row.
+        reference: row it is compared with, "" for none.
+        by_seed: ranks of each seed; a row without training has one, under no seed (0).
+    """
+
+    name: str
+    reference: str
+    by_seed: dict[int, Ranks] = field(default_factory=dict)
+
+
+def compare_rows(
+    rows: list[RowRanks], train_counts: npt.NDArray[np.integer], bootstrap: PairedBootstrap, reference: str
+) -> dict[str, Any]:
+    """What ``compare`` gives for all rows, each compared with its own reference on the seeds that both have.
+
+    Args:
+        rows: those that were ranked, in the order of the table.
+        train_counts: int [n], training clicks of each target.
+        bootstrap: how intervals are made.
+        reference: of the experiment, named in the result.
+
+    Returns:
+        As ``compare``, with ``references`` (by row), ``spread`` (standard deviation of each metric over seeds, by row and
+        masking, where there are at least two) and ``by_seed`` (metrics of each seed).
+    """
+    levels = compare({row.name: list(row.by_seed.values()) for row in rows}, train_counts, None, bootstrap)
+    named = {row.name: row for row in rows}
+    references: dict[str, str] = {}
+    for row in rows:
+        other = named.get(row.reference)
+        if other is None:
+            continue
+        mine, theirs = _paired(row.by_seed, other.by_seed)
+        if not mine:
+            continue
+        found = compare({row.name: mine, other.name: theirs}, train_counts, other.name, bootstrap)
+        levels["differences"][row.name] = found["differences"][row.name]
+        references[row.name] = other.name
+    by_seed = {row.name: {masking: _by_seed(row, masking) for masking in MASKINGS} for row in rows if set(row.by_seed) != {0}}
+    return {
+        **levels,
+        "reference": reference or None,
+        "references": references,
+        "spread": {name: {one: _spread(seeds[one]) for one in MASKINGS} for name, seeds in by_seed.items() if _many(seeds)},
+        "by_seed": by_seed,
+    }
+
+
+def _paired(mine: Mapping[int, Ranks], theirs: Mapping[int, Ranks]) -> tuple[list[Ranks], list[Ranks]]:
+    """The seeds that both have; a row without training meets every seed of the other."""
+    if set(mine) == {0} or set(theirs) == {0}:
+        return list(mine.values()), list(theirs.values())
+    both = [seed for seed in mine if seed in theirs]
+    return [mine[seed] for seed in both], [theirs[seed] for seed in both]
+
+
+def _by_seed(row: RowRanks, masking: str) -> dict[str, dict[str, float]]:
+    means = {seed: per_example_metrics(ranks.of(masking)).mean(axis=0) for seed, ranks in row.by_seed.items()}
+    return {str(seed): dict(zip(METRICS, values.tolist(), strict=True)) for seed, values in means.items()}
+
+
+def _many(seeds: Mapping[str, Mapping[str, Any]]) -> bool:
+    return len(seeds["masked"]) > 1
+
+
+def _spread(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {metric: float(np.std([one[metric] for one in seeds.values()], ddof=1)) for metric in METRICS}
