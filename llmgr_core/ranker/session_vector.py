@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from llmgr_core.errors import SettingsError
 from llmgr_core.ranker import click_vector
 from llmgr_core.ranker.dense_layers import Floats, Tensors, layer_norm, sigmoid, transposed
 from llmgr_core.ranker.parts import SessionVector
@@ -21,7 +22,15 @@ def build_session_vector(settings: EncoderSettings, tensors: Tensors) -> Session
     Args:
         settings: encoder settings.
         tensors: float32 arrays by the names of the OnlineRanker's state.
+
+    Raises:
+        SettingsError: an encoder that has no form in NumPy.
     """
+    if settings.name not in _ENCODERS:
+        raise SettingsError(
+            f'encoder.name = "{settings.name}" cannot be served',
+            f"distil into one of {', '.join(_ENCODERS)}: --set distil.encoder.name=gcsan",
+        )
     encode = _ENCODERS[settings.name](settings, tensors)
     if "head.inner.weight" not in tensors:
         return encode

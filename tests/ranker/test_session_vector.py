@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmgr_core.errors import SettingsError
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.ranker.online import OnlineRanker
 from llmgr_core.ranker.session_vector import build_session_vector
@@ -61,3 +62,8 @@ def test_equals_the_module(name: str, head: int) -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
 
     check()
+
+
+def test_an_encoder_that_cannot_be_served_is_refused() -> None:
+    with pytest.raises(SettingsError, match='"fpmc" cannot be served'):
+        build_session_vector(EncoderSettings(name="fpmc"), {})
