@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from llmgr_core.artefacts import open_artefact
 from llmgr_core.commands.prepare import command as prepare_command
+from llmgr_core.data import Dataset
 from llmgr_core.encoders import Backbone
 from llmgr_core.errors import ArtefactError, InputError
 from llmgr_core.evaluation import BackboneScorer
@@ -52,6 +53,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("test", "heldout"):
         for path in (root / "run" / "dataset" / split).glob("*.npy"):
             path.write_bytes(b"nobody may read this")
+    with pytest.raises(ValueError, match="pickle"):
+        _ = Dataset.open(open_artefact(root / "run" / "dataset", "dataset")).test
     return root / "run" / "dataset"
 
 
