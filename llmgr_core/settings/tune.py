@@ -13,7 +13,9 @@ class TuneSettings(Section):
     """Section [tune]: two-stage tuning of the language model.
 
     Attributes:
-        lora_rank, lora_alpha, lora_dropout: of the adapter; a mild one keeps what the model knows about words.
+        order: "in-order" learns stage 1, then stage 2; "joint" mixes the steps of both at random (an ablation).
+        lora_rank, lora_alpha, lora_dropout: of the adapter; a mild one keeps what the model knows about words. Rank 0
+            leaves the language model as it is: only bridge and backbone learn.
         lora_targets: "attention", "all-linear", or layer names divided by commas.
         readout: how the hidden states of a prompt become one vector.
         head: what stands between that vector and the item rows.
@@ -44,7 +46,8 @@ class TuneSettings(Section):
         checkpoint_steps: a checkpoint every so many steps; a killed run goes on from the last one.
     """
 
-    lora_rank: int = Field(default=8, ge=1, le=1024)
+    order: Literal["in-order", "joint"] = "in-order"
+    lora_rank: int = Field(default=8, ge=0, le=1024)
     lora_alpha: int = Field(default=16, ge=1, le=4096)
     lora_dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
     lora_targets: str = Field(default="all-linear", min_length=1)

@@ -72,5 +72,6 @@ def shaping_settings(settings: Settings) -> dict[str, Any]:
     return {
         "seed": settings.seed,
         "engine": settings.engine.model_dump(exclude=HOST),
-        "tune": settings.tune.model_dump(exclude=INCIDENTAL),
+        # In order, a model is the one that it was before there was a choice.
+        "tune": settings.tune.model_dump(exclude=INCIDENTAL | ({"order"} if settings.tune.order == "in-order" else set())),
     }

@@ -51,7 +51,8 @@ def choose_trainable(model: HybridModel, stage: int) -> dict[str, nn.Parameter]:
         prefixes += ["backbone.item_table"] if settings.thaw == "gnn+ids" else []
     chosen = {}
     for name, parameter in model.named_parameters():
-        learns = "lora_" in name or name.startswith(tuple(prefixes))
+        # An adapter that never learns adds nothing: its B stays 0.
+        learns = ("lora_" in name and settings.lora_rank > 0) or name.startswith(tuple(prefixes))
         # With no z_s beside it the gate would only rescale what is normalised anyway.
         learns = learns and not (name == "bridge.graph_gate" and not settings.graph_residual)
         parameter.requires_grad_(learns)
@@ -94,6 +95,7 @@ class SingleProcess:
 
     def __init__(self, model: HybridModel, parameters: dict[str, nn.Parameter], settings: TuneSettings) -> None:
         self._model, self._parameters, self._clip = model, parameters, settings.clip_norm
+        self._mixed = settings.order == "joint"
         self._optimizer = torch.optim.AdamW(optimizer_groups(parameters, settings), betas=BETAS)
 
     def step(self, parts: Iterable[tuple[float, Any]], rate_factor: float) -> StageLoss:
@@ -102,6 +104,11 @@ class SingleProcess:
             loss = self._model(batch)
             (weight * loss.loss).backward()
             losses.append((weight, loss))
+        if self._mixed:
+            # A batch of one stage leaves out what only the other uses; a resumed run counts the same steps for all.
+            for parameter in self._parameters.values():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor

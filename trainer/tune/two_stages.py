@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from trainer.tune.cost import report_cost
 from trainer.tune.measures import backbone_quality, best_text_gate, candidate_accuracy, teacher_quality, text_neighbour_quality
 from trainer.tune.optimization import choose_trainable
 from trainer.tune.processes import Processes
-from trainer.tune.training_loop import steps_of, train_stage
+from trainer.tune.training_loop import BuildBatch, Places, steps_of, train_stage
 
 MIN_ITEMS = 20
 MEAN_BATCHES = 6
+Work = tuple[list[Places], BuildBatch]
+"""The examples of every step of a stage, and what makes a batch of them."""
 
 
 class TwoStageTuning:
@@ -68,7 +70,7 @@ class TwoStageTuning:
         self.engine = SemanticEngine.load(self.processes.place(settings.engine))
         model = self.engine.language_model
         tune = settings.tune
-        add_adapter(model, tune.lora_rank, tune.lora_alpha, tune.lora_dropout, tune.lora_targets)
+        add_adapter(model, max(tune.lora_rank, 1), tune.lora_alpha, tune.lora_dropout, tune.lora_targets)
         if tune.gradient_checkpointing:
             # Re-entrant checkpointing would ask the input vectors themselves for a gradient.
             model.transformer.gradient_checkpointing_enable({"use_reentrant": False})
@@ -99,12 +101,15 @@ class TwoStageTuning:
         trainable = sum(parameter.numel() for parameter in choose_trainable(self.model, 2).values())
         base = sum(parameter.numel() for parameter in self.engine.language_model.parameters())
         self.reporter.event("parameters", trained=trainable, language_model=base)
-        if position.stage == 1:
-            self._stage_1(position.step, tensors, untuned)
-            position, tensors = Position(2, 0, 0, {}), {}
-        elif position.step == 0:
-            self._load_weights(tensors)
-        self._stage_2(position.step, tensors)
+        if self.tune.order == "joint":
+            self._both_stages(position.step, tensors, untuned)
+        else:
+            if position.stage == 1:
+                self._stage_1(position.step, tensors, untuned)
+                position, tensors = Position(2, 0, 0, {}), {}
+            elif position.step == 0:
+                self._load_weights(tensors)
+            self._stage_2(position.step, tensors)
         details: dict[str, object] = {}
         if self.processes.first:
             details = save_tuned(self.directory, self.model, self.engine, self.settings.engine)
@@ -114,6 +119,48 @@ class TwoStageTuning:
         return {**details, "trainable_parameters": trainable}, self.measured
 
     def _stage_1(self, first_step: int, tensors: Mapping[str, torch.Tensor], untuned: npt.NDArray[np.float32]) -> None:
+        work, accuracy = self._items_to_learn(untuned)
+        self._start_prompt_mean(1, *work)
+        if first_step == 0:
+            self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
+            self._measure("stage1_accuracy_before", accuracy())
+        self._train(1, *work, first_step, tensors)
+        self._measure("stage1_accuracy_after", accuracy())
+        if self.tune.text_rows:
+            tuned = self._vectors("stage-1")
+            self._measure("text_neighbours_ndcg20_after", text_neighbour_quality(tuned, self.dataset))
+        weights = {f"weight.{name}": value for name, value in choose_trainable(self.model, 2).items()}
+        self._checkpoint(2, 0, weights)
+
+    def _stage_2(self, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+        if self.tune.text_rows:
+            self._start_text_rows(self._vectors("stage-1"))
+        if first_step == 0:
+            self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
+        self._train(2, *self._prefixes_to_learn(), first_step, tensors)
+        self._measure_teacher()
+
+    def _both_stages(self, first_step: int, tensors: Mapping[str, torch.Tensor], untuned: npt.NDArray[np.float32]) -> None:
+        """The steps of both stages in one random order; what learns, and the number of the stage, are those of stage 2."""
+        (item_steps, build_items), accuracy = self._items_to_learn(untuned)
+        prefix_steps, build_prefixes = self._prefixes_to_learn()
+        if self.tune.text_rows:
+            self._start_text_rows(untuned)
+        # Items are told from prefixes by their sign.
+        steps = [-1 - places for places in item_steps] + prefix_steps
+        order = np.random.default_rng([self.settings.seed, 3]).permutation(len(steps))
+
+        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
+            return build_items(-1 - places, draw) if places[0] < 0 else build_prefixes(places, draw)
+
+        if first_step == 0:
+            self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
+        self._train(2, [steps[place] for place in order], build, first_step, tensors)
+        self._measure("stage1_accuracy_after", accuracy())
+        self._measure_teacher()
+
+    def _items_to_learn(self, untuned: npt.NDArray[np.float32]) -> tuple[Work, Callable[[], float]]:
+        """Stage 1: its steps and batches, and what measures it on items kept out of it."""
         rng = np.random.default_rng([self.settings.seed, 1])
         shuffled = rng.permutation(self.items)
         held = min(self.tune.heldout_items, len(shuffled) // 10)
@@ -127,26 +174,14 @@ class TwoStageTuning:
             items = learned[places]
             return self.batches.auxiliary(items, hard.draw(items, self.tune.candidates, draw))
 
-        steps = steps_of(self.batches.item_lengths(learned), self.tune.stage1_epochs, self.tune, self.settings.seed, 1)
-
         def accuracy() -> float:
             return candidate_accuracy(self.model, self.batches, hard, heldout, self.settings.seed)
 
-        self._start_prompt_mean(1, steps, build)
-        if first_step == 0:
-            self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
-            self._measure("stage1_accuracy_before", accuracy())
-        self._train(1, steps, build, first_step, tensors)
-        self._measure("stage1_accuracy_after", accuracy())
-        if self.tune.text_rows:
-            tuned = self._vectors("stage-1")
-            self._measure("text_neighbours_ndcg20_after", text_neighbour_quality(tuned, self.dataset))
-        weights = {f"weight.{name}": value for name, value in choose_trainable(self.model, 2).items()}
-        self._checkpoint(2, 0, weights)
+        steps = steps_of(self.batches.item_lengths(learned), self.tune.stage1_epochs, self.tune, self.settings.seed, 1)
+        return (steps, build), accuracy
 
-    def _stage_2(self, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        if self.tune.text_rows:
-            self._start_text_rows(self._vectors("stage-1"))
+    def _prefixes_to_learn(self) -> Work:
+        """Stage 2: its steps and batches."""
         examples = Examples.every_prefix(self.dataset.train)
         if self.tune.stage2_examples and len(examples) > self.tune.stage2_examples:
             rng = np.random.default_rng([self.settings.seed, 2])
@@ -156,10 +191,9 @@ class TwoStageTuning:
         def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
             return self.batches.main(examples.select(places), with_texts)
 
-        steps = steps_of(self.batches.main_lengths(examples), self.tune.stage2_epochs, self.tune, self.settings.seed, 2)
-        if first_step == 0:
-            self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
-        self._train(2, steps, build, first_step, tensors)
+        return steps_of(self.batches.main_lengths(examples), self.tune.stage2_epochs, self.tune, self.settings.seed, 2), build
+
+    def _measure_teacher(self) -> None:
         quality = teacher_quality(self.model, self.batches, self.engine.settings.batch_tokens, self.dataset.validation)
         self._measure("teacher_ndcg20", quality)
 
