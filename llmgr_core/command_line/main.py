@@ -11,7 +11,10 @@ from llmgr_core import __version__
 from llmgr_core.errors import LlmgrError
 
 GROUP = "llmgr.commands"
-ORDER = ("data", "model", "prepare", "pretrain", "tune", "embed", "distil", "evaluate", "export", "serve", "rank", "insert")
+ORDER = (
+    *("data", "model", "prepare", "pretrain", "tune-backbone", "tune", "embed", "distil", "evaluate", "export"),
+    *("serve", "rank", "insert", "explain", "experiment", "report"),
+)
 
 
 class CommandGroup(click.Group):

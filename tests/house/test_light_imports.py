@@ -9,7 +9,20 @@ import tomllib
 import pytest
 from source_tree import ROOT
 
-HEAVY = {"transformers", "peft", "deepspeed", "pyarrow", "tokenizers", "gguf", "ftfy", "pandas", "matplotlib", "ranx", "numba"}
+HEAVY = {
+    "transformers",
+    "peft",
+    "deepspeed",
+    "pyarrow",
+    "tokenizers",
+    "gguf",
+    "ftfy",
+    "pandas",
+    "matplotlib",
+    "ranx",
+    "numba",
+    "optuna",
+}
 ENTRY_POINTS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["llmgr.commands"]
 
 

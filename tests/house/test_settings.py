@@ -12,7 +12,7 @@ from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings, load_settings
 from llmgr_core.settings.loading import known_keys
 
-CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+CONFIGS = sorted([*(ROOT / "configs").glob("*.toml"), *(ROOT / "configs/backbones").rglob("*.toml")])
 
 
 def test_the_defaults_are_valid() -> None:
@@ -97,7 +97,7 @@ def test_every_configuration_of_the_project_is_valid_and_explains_itself(config:
 
 
 def test_every_key_can_be_set_from_the_command_line() -> None:
-    flat = {key: _value(Settings().model_dump(), key) for key in known_keys()}
+    flat = {key: _value(Settings(), key) for key in known_keys()}
     for key, value in flat.items():
         if isinstance(value, bool | int | float):
             load_settings(None, [f"{key}={str(value).lower()}"])
@@ -110,7 +110,7 @@ def test_a_value_that_is_not_toml_is_a_text() -> None:
     assert tomllib.loads('x = "amazon-beauty"')["x"] == load_settings(None, ["engine.model=amazon-beauty"]).engine.model
 
 
-def _value(values: dict[str, object], key: str) -> object:
-    first, _, rest = key.partition(".")
-    inner = values[first]
-    return _value(inner, rest) if rest and isinstance(inner, dict) else inner
+def _value(settings: object, key: str) -> object:
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings
