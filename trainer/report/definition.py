@@ -114,7 +114,7 @@ class ExperimentBlock(Part):
 
 
 class PictureBlock(Part):
-    """A drawing of a result; it is a file of its own under ``pictures/``."""
+    """A drawing of a result; it is a file of its own under ``pictures/``. An optional one may lack its result."""
 
     kind: Literal["picture"]
     file: str
@@ -123,7 +123,7 @@ class PictureBlock(Part):
     split: str = "test"
     masking: Masking = "masked"
     metric: str = "NDCG@20"
-    command: str = ""
+    optional: bool = False
 
 
 class FilesBlock(Part):

@@ -31,7 +31,7 @@ class Picture:
 
     def source(self) -> str:
         """SHA-256 of what is drawn; equal data, equal picture."""
-        return hash_value({"block": self.block.model_dump(exclude={"alt", "command"}), "data": self._data()})
+        return hash_value({"block": self.block.model_dump(exclude={"alt", "optional"}), "data": self._data()})
 
     def draw(self) -> str:
         """The SVG text.

@@ -46,8 +46,8 @@ def render(definition: ReportDefinition, files: ResultFiles) -> Rendering:
     for name, block in definition.block.items():
         try:
             if isinstance(block, PictureBlock):
-                if block.command and not files.exists(block.file):
-                    blocks[name] = f"Not run yet: `{block.command}` makes {block.file}."
+                if block.optional and not files.exists(block.file):
+                    blocks[name] = f"(No picture yet: {block.file} is not there.)"
                     continue
                 pictures[f"{name}.svg"] = Picture(block, files)
                 blocks[name] = f"![{block.alt}]({PICTURES}/{name}.svg)"
