@@ -38,11 +38,30 @@ class PairedBootstrap:
         Returns:
             mean, low, high: float64 [G, M] each; NaN for a group without examples.
         """
-        n, num_metrics = differences.shape
+        observed, means = self.resampled_means(differences, groups)
+        tail = (1.0 - self.confidence) / 2
+        low, high = np.full_like(observed, np.nan), np.full_like(observed, np.nan)
+        for group in np.flatnonzero(groups.any(axis=0)):
+            # a small group may be missing from a resample altogether
+            low[group], high[group] = np.nanquantile(means[:, group], [tail, 1.0 - tail], axis=0)
+        return observed, low, high
+
+    def resampled_means(self, values: Floats, groups: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Means of columns of figures that are resampled together, inside every group.
+
+        Args:
+            values: float64 [n, M], figures of each example.
+            groups: bool [n, G], which examples each group holds.
+
+        Returns:
+            float64 [G, M], the means as observed, and float64 [resamples, G, M], those of every draw; NaN where a group has no
+            example.
+        """
+        n, num_metrics = values.shape
         num_groups = groups.shape[1]
         member = groups.astype(np.float64)
         # columns: every metric inside every group, then the size of every group
-        inside = (member[:, :, None] * differences[:, None, :]).reshape(n, num_groups * num_metrics)
+        inside = (member[:, :, None] * values[:, None, :]).reshape(n, num_groups * num_metrics)
         columns = np.concatenate([inside, member], axis=1)
         generator = np.random.default_rng(self.seed)
         means = np.empty((self.resamples, num_groups, num_metrics))
@@ -52,13 +71,7 @@ class PairedBootstrap:
             drawn += np.arange(many)[:, None] * n
             times = np.bincount(drawn.ravel(), minlength=many * n).reshape(many, n).astype(np.float64)
             means[start : start + many] = _group_means(times @ columns, num_groups, num_metrics)
-        observed = _group_means(columns.sum(axis=0, keepdims=True), num_groups, num_metrics)[0]
-        tail = (1.0 - self.confidence) / 2
-        low, high = np.full_like(observed, np.nan), np.full_like(observed, np.nan)
-        for group in np.flatnonzero(member.any(axis=0)):
-            # a small group may be missing from a resample altogether
-            low[group], high[group] = np.nanquantile(means[:, group], [tail, 1.0 - tail], axis=0)
-        return observed, low, high
+        return _group_means(columns.sum(axis=0, keepdims=True), num_groups, num_metrics)[0], means
 
 
 def _group_means(sums: Floats, num_groups: int, num_metrics: int) -> Floats:

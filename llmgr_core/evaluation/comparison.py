@@ -47,7 +47,7 @@ def compare(
     Raises:
         ValueError: a scorer ranked another number of examples.
     """
-    groups = _groups(train_counts)
+    groups = examples_by_group(train_counts)
     sizes = groups.sum(axis=0)
     values: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
     scorers: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def compare(
     return result
 
 
-def _groups(train_counts: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+def examples_by_group(train_counts: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """bool [n, 6]: everything, then one column a bucket."""
     bucket = bucket_of(train_counts)
     return np.stack([np.ones(len(bucket), dtype=np.bool_), *(bucket == place for place in range(len(BUCKETS)))], axis=1)

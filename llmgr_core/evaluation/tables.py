@@ -24,6 +24,8 @@ def tables(results: Mapping[str, Any]) -> Iterator[Table]:
             confidence = results["protocol"].get("confidence")
             share = f"{confidence:.0%} " if confidence else ""
             yield _difference_table(f"{split}, difference from {found['reference']}, {share}paired bootstrap", found, "masked")
+        if found.get("retention"):
+            yield _retention_table(f"{split}, retention: (student - backbone) / (teacher - backbone)", found, "masked")
 
 
 def _metrics_table(title: str, found: Mapping[str, Any], masking: str) -> Table:
@@ -54,6 +56,20 @@ def _difference_table(title: str, found: Mapping[str, Any], masking: str) -> Tab
     return table
 
 
+def _retention_table(title: str, found: Mapping[str, Any], masking: str) -> Table:
+    table = _table(title, "student", "metric", "all", *BUCKETS)
+    for name, by_masking in found["retention"]["students"].items():
+        for metric in BUCKET_METRICS:
+            cells = [_share(by_masking[masking].get(group, {}).get(metric)) for group in ("all", *BUCKETS)]
+            table.add_row(name, metric, *cells)
+    gains = found["retention"]["teacher_gain"][masking]
+    for metric in BUCKET_METRICS:
+        cells = [_ends(gains.get(group, {}).get(metric)) for group in ("all", *BUCKETS)]
+        table.add_row("teacher - backbone", metric, *cells)
+    table.caption = "undefined: the teacher's gain is not above zero, by its interval in the last rows"
+    return table
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
@@ -72,3 +88,16 @@ def _interval(value: Mapping[str, float | None] | None) -> str:
     change = f"{relative:+.1%}" if relative is not None else "new"
     mark = "" if value["low"] is None or value["high"] is None or value["low"] <= 0 <= value["high"] else " *"
     return f"{value['mean']:+.4f} {change}{mark}\n[{value['low']:+.4f}, {value['high']:+.4f}]"
+
+
+def _ends(value: Mapping[str, float] | None) -> str:
+    return "-" if value is None else f"{value['mean']:+.4f}\n[{value['low']:+.4f}, {value['high']:+.4f}]"
+
+
+def _share(value: Mapping[str, Any] | None) -> str:
+    if value is None:
+        return "-"
+    if "undefined" in value:
+        return "undefined"
+    low, high = ("unbounded" if value[end] is None else f"{value[end]:.0%}" for end in ("low", "high"))
+    return f"{value['value']:.0%}\n[{low}, {high}]"

@@ -153,6 +153,7 @@ def _results(
 ) -> dict[str, Any]:
     from llmgr_core.evaluation import PairedBootstrap, protocol
     from llmgr_core.evaluation.comparison import choose_reference, compare
+    from llmgr_core.evaluation.retention import retention
 
     settings = step.settings.evaluate
     bootstrap = PairedBootstrap(settings.resamples, settings.confidence, step.settings.seed)
@@ -161,6 +162,8 @@ def _results(
         names = [name for name in runs[0].ranks if all(name in run.ranks for run in runs)]
         ranks = {name: [run.ranks[name] for run in runs] for name in names}
         found[split] = compare(ranks, runs[0].train_counts, choose_reference(settings.reference, names), bootstrap)
+        if kept := retention(ranks, runs[0].train_counts, bootstrap):
+            found[split]["retention"] = kept
     facts = {
         "dataset": digest,
         "seeds": seeds,
