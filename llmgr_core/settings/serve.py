@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from llmgr_core.settings.section import Section
+from llmgr_core.settings.security import SecuritySettings
 
 
 class ServeSettings(Section):
     """Section [serve]: addresses of both servers, and the limits of the ranking server.
 
     Attributes:
-        host: interface to listen on; loopback unless someone decides otherwise.
+        host: interface to listen on; loopback unless someone decides otherwise, and then with TLS (see ``security``).
         ranking_port, embedding_port: 0 takes any free port and prints it.
         metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
@@ -37,6 +38,7 @@ class ServeSettings(Section):
         max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes.
         log_successes: write a log line for every answered request too.
         bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
+        security: table [serve.security], of both servers.
     """
 
     host: str = "127.0.0.1"
@@ -65,3 +67,4 @@ class ServeSettings(Section):
     max_connection_age_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
     log_successes: bool = False
     bundle_poll_s: float = Field(default=1.0, ge=0.0, le=3600.0)
+    security: SecuritySettings = SecuritySettings()

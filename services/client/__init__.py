@@ -15,9 +15,11 @@ from services.client.results import (
     StoredItem,
     Timing,
 )
+from services.client.security import ClientSecurity
 
 __all__ = [
     "Change",
+    "ClientSecurity",
     "DeletedItem",
     "EmbeddedItem",
     "EmbeddingClient",

@@ -12,6 +12,7 @@ from services.client.connection import Connection
 from services.client.conversion import embedded_item, plain_fields, vector_from_message
 from services.client.errors import ServiceError
 from services.client.results import Change, DeletedItem, EmbeddedItem, EmbeddingInfo, RejectedItem, StoredItem
+from services.client.security import ClientSecurity
 from services.contract import embedding_service_pb2 as messages
 from services.contract import embedding_service_pb2_grpc
 from services.item_messages import item_from_message, item_message
@@ -31,9 +32,17 @@ class EmbeddingClient(Connection):
         retry: RetryPolicy | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Sequence[tuple[str, str]] = (),
+        security: ClientSecurity | None = None,
     ) -> None:
-        super().__init__(address, timeout=timeout, retry=retry, credentials=credentials, metadata=metadata)
-        self._stub = embedding_service_pb2_grpc.EmbeddingServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        super().__init__(
+            address,
+            embedding_service_pb2_grpc.EmbeddingServiceStub,
+            timeout=timeout,
+            retry=retry,
+            credentials=credentials,
+            metadata=metadata,
+            security=security,
+        )
 
     def embed(self, item: Item, *, return_vector: bool = False, timeout: float | None = None) -> EmbeddedItem:
         """Insert an item or change its text; it is on disk when this returns."""

@@ -10,6 +10,7 @@ from services.client.calls import RetryPolicy, call_with_retries
 from services.client.connection import Connection
 from services.client.conversion import plain_fields, ranked_session
 from services.client.results import RankedSession, RankingInfo
+from services.client.security import ClientSecurity
 from services.contract import ranking_service_pb2, ranking_service_pb2_grpc
 
 
@@ -27,9 +28,17 @@ class RankingClient(Connection):
         retry: RetryPolicy | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Sequence[tuple[str, str]] = (),
+        security: ClientSecurity | None = None,
     ) -> None:
-        super().__init__(address, timeout=timeout, retry=retry, credentials=credentials, metadata=metadata)
-        self._stub = ranking_service_pb2_grpc.RankingServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        super().__init__(
+            address,
+            ranking_service_pb2_grpc.RankingServiceStub,
+            timeout=timeout,
+            retry=retry,
+            credentials=credentials,
+            metadata=metadata,
+            security=security,
+        )
 
     def rank(
         self,

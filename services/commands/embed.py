@@ -13,19 +13,22 @@ import click
 
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import LlmgrError
+from services.commands.connecting import client_security, security_options
 
 if TYPE_CHECKING:
     from llmgr_core.data.dataset import Dataset
     from llmgr_core.data.item import Item
     from llmgr_core.store import StoreWriter
     from llmgr_core.store.item_encoder import ItemEncoder
+    from services.client import ClientSecurity
 
 
 @step_command("embed")
 @click.option("--untuned", is_flag=True, help="Use the base model as it came, beside the tuned one (frozen-text control).")
 @click.option("--store", "store_path", type=click.Path(path_type=Path), help="Embedding store; by default the run's own.")
 @click.option("--server", metavar="HOST:PORT", help="Insert through this embedding server instead of writing the store.")
-def command(step: Step, *, untuned: bool, store_path: Path | None, server: str | None) -> None:
+@security_options
+def command(step: Step, *, untuned: bool, store_path: Path | None, server: str | None, **security: Path | None) -> None:
     """Give every item its text vector in the store, with the tuned language model.
 
     Reads RUN/dataset and RUN/tuned, writes RUN/store. Texts that have a vector are skipped, so that a run that was cut off goes
@@ -58,7 +61,7 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
             facts = _embed_into_store(step, dataset, writer, encoder, untuned=untuned)
         else:
             assert server is not None
-            facts = _embed_through_server(step, dataset, path, encoder, server)
+            facts = _embed_through_server(step, dataset, path, encoder, server, client_security(security))
     finally:
         if writer is not None:
             writer.close()
@@ -80,13 +83,15 @@ def _embed_into_store(
     return {**asdict(report), "texts_per_s": round(report.embedded / seconds, 1), "sequence": store.sequence()}
 
 
-def _embed_through_server(step: Step, dataset: Dataset, store_path: Path, encoder: ItemEncoder, server: str) -> dict[str, Any]:
+def _embed_through_server(
+    step: Step, dataset: Dataset, store_path: Path, encoder: ItemEncoder, server: str, security: ClientSecurity
+) -> dict[str, Any]:
     from llmgr_core.store import EmbeddingStore
     from services.client import EmbeddingClient, RejectedItem
 
     started = time.monotonic()
     items, cached, rejected, without_text, sequence = 0, 0, [], 0, 0
-    with EmbeddingClient(server) as client:
+    with EmbeddingClient(server, security=security) as client:
         info = client.info()
         if info.model_version != encoder.fingerprint:
             raise LlmgrError(

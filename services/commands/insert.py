@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from llmgr_core.errors import InputError
+from services.commands.connecting import client_security, security_options
 
 if TYPE_CHECKING:
     from llmgr_core.data.item import Item
@@ -35,6 +37,7 @@ CATEGORY_SEPARATOR = ">"
 @click.option("--delete", is_flag=True, help="Take ITEM_ID out of every ranking instead.")
 @click.option("--address", default="127.0.0.1:50051", show_default=True, help="Embedding server.")
 @click.option("--timeout", type=click.FloatRange(0.01), default=60.0, show_default=True, help="Seconds for a single item.")
+@security_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def command(
     *,
@@ -49,6 +52,7 @@ def command(
     address: str,
     timeout: float,
     as_json: bool,
+    **security: Path | None,
 ) -> None:
     """Insert or change items through EmbedItem; they can be ranked as soon as this returns.
 
@@ -64,7 +68,7 @@ def command(
         raise click.UsageError("give an ITEM_ID with its texts, or --file")
     if delete and item_id is None:
         raise click.UsageError("--delete takes one ITEM_ID")
-    with EmbeddingClient(address, timeout=timeout) as client:
+    with EmbeddingClient(address, timeout=timeout, security=client_security(security)) as client:
         if delete:
             assert item_id is not None
             deleted = client.delete(item_id)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from services.commands.connecting import client_security, security_options
+
 if TYPE_CHECKING:
-    from services.client import RankedSession
+    from services.client import ClientSecurity, RankedSession
 
 TITLE_WIDTH = 60
 
@@ -26,6 +29,7 @@ TITLE_WIDTH = 60
 @click.option("--min-sequence", type=click.IntRange(0), default=0, help="Wait for this change of the store (at most 1 s).")
 @click.option("--titles-from", metavar="ADDRESS", help="Embedding server to ask for titles, for example 127.0.0.1:50051.")
 @click.option("--timeout", type=click.FloatRange(0.01), default=5.0, show_default=True, help="Seconds.")
+@security_options
 @click.option("--json", "as_json", is_flag=True, help="Print the reply as JSON.")
 def command(
     *,
@@ -39,11 +43,13 @@ def command(
     titles_from: str | None,
     timeout: float,
     as_json: bool,
+    **security: Path | None,
 ) -> None:
     """Rank what may be clicked after ITEM_IDs, oldest click first; without any, by popularity."""
     from services.client import RankingClient
 
-    with RankingClient(address, timeout=timeout) as client:
+    guarded = client_security(security)
+    with RankingClient(address, timeout=timeout, security=guarded) as client:
         ranking = client.rank(
             item_ids,
             top_k=top_k,
@@ -55,17 +61,17 @@ def command(
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(ranking), indent=2, ensure_ascii=False))
         return
-    titles = {} if titles_from is None else _titles([item.item_id for item in ranking.items], titles_from, timeout)
+    titles = {} if titles_from is None else _titles(ranking, titles_from, timeout, guarded)
     _print_table(ranking, titles)
 
 
-def _titles(item_ids: list[str], address: str, timeout: float) -> dict[str, str]:
+def _titles(ranking: RankedSession, address: str, timeout: float, security: ClientSecurity) -> dict[str, str]:
     """Titles that an embedding server knows; without that server the table simply has none."""
     from services.client import EmbeddingClient, ServiceError
 
     titles = {}
-    with EmbeddingClient(address, timeout=timeout) as client:
-        for item_id in item_ids:
+    with EmbeddingClient(address, timeout=timeout, security=security) as client:
+        for item_id in (item.item_id for item in ranking.items):
             try:
                 titles[item_id] = client.get(item_id).item.title or ""
             except ServiceError as error:

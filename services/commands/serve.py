@@ -8,13 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
 
 # One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
 # take more than they give. Only a library that is not loaded yet reads these.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+SECURITY_OPTIONS = (
+    click.option("--tls-certificate", help="PEM file of the server's certificate and its chain; turns TLS on."),
+    click.option("--tls-key", help="PEM file of its key."),
+    click.option("--tls-client-ca", help="PEM file of authorities; a client must show a certificate of theirs."),
+    click.option("--tokens", help="File of bearer tokens, a line each: scope (read, write, admin), name, token."),
+    click.option(
+        "--plain-text",
+        is_flag=True,
+        default=None,
+        help="Listen on other interfaces than loopback without TLS: whoever reaches the port reads everything.",
+    ),
+)
 
 
 @click.group("serve")
@@ -26,9 +42,10 @@ def _port_options(service: str) -> Any:
     def declare(function: Any) -> Any:
         options = (
             click.option("--store", type=click.Path(path_type=Path), help="Embedding store; by default the run's own."),
-            click.option("--host", help="Interface to listen on; only loopback is served in plain text."),
+            click.option("--host", help="Interface to listen on; other than loopback it needs a certificate."),
             click.option("--port", type=click.IntRange(0, 65535), help=f"Port of the {service} service; 0 takes a free one."),
             click.option("--metrics-port", type=click.IntRange(-1, 65535), help="Prometheus page on loopback; -1 has none."),
+            *SECURITY_OPTIONS,
             click.option(
                 "--ready-file",
                 type=click.Path(dir_okay=False, path_type=Path),
@@ -56,6 +73,7 @@ def ranking(
     port: int | None,
     metrics_port: int | None,
     ready_file: Path | None,
+    **security: Any,
 ) -> None:
     """Serve RankSession from a bundle and the store beside it, until SIGTERM.
 
@@ -67,7 +85,7 @@ def ranking(
     from services.ranking.process import serve_ranking
 
     given = {"host": host, "ranking_port": port, "metrics_port": metrics_port, "workers": workers}
-    settings = _overridden(step.settings, "serve", given)
+    settings = _secured(_overridden(step.settings, "serve", given), security)
     serve_ranking(
         bundle or step.run.bundle,
         store or step.run.store,
@@ -92,6 +110,7 @@ def embedding(
     port: int | None,
     metrics_port: int | None,
     ready_file: Path | None,
+    **security: Any,
 ) -> None:
     """Serve EmbedItem: clean and embed item texts, store the vectors durably, until SIGTERM.
 
@@ -102,7 +121,7 @@ def embedding(
     from services.server.observation import configure_logs
 
     settings = _overridden(step.settings, "serve", {"host": host, "embedding_port": port})
-    settings = _overridden(settings, "embed", {"metrics_port": metrics_port})
+    settings = _secured(_overridden(settings, "embed", {"metrics_port": metrics_port}), security)
     configure_logs()
     if bundle is None and not step.run.tuned.is_dir() and step.run.bundle.is_dir():
         bundle = step.run.bundle
@@ -136,6 +155,26 @@ def announce(facts: dict[str, Any], ready_file: Path | None) -> None:
         partial = ready_file.with_name(ready_file.name + ".partial")
         partial.write_text(line + "\n", encoding="utf-8")
         partial.replace(ready_file)
+
+
+def _secured(settings: Settings, options: dict[str, Any]) -> Settings:
+    """Settings with SECURITY_OPTIONS over section [serve.security].
+
+    Raises:
+        SettingsError: options that do not belong together.
+    """
+    names = {
+        "certificate": "tls_certificate",
+        "private_key": "tls_key",
+        "client_authorities": "tls_client_ca",
+        "tokens": "tokens",
+        "plain_text": "plain_text",
+    }
+    given = {name: options[option] for name, option in names.items() if options[option] is not None}
+    try:
+        return _overridden(settings, "serve", {"security": settings.serve.security.model_dump() | given})
+    except ValidationError as error:
+        raise SettingsError("; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())) from None
 
 
 def _overridden(settings: Settings, section: str, given: dict[str, Any]) -> Settings:

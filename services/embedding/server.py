@@ -14,6 +14,7 @@ from llmgr_core.settings import Settings
 from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.service import FULL_NAME, EmbeddingService
+from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
 from services.server.registration import AsyncHealth, add_service
@@ -75,18 +76,21 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
         settings: sections [serve] and [embed].
 
     Raises:
-        LlmgrError: port in use, not loopback, store locked, damaged or of another encoder.
+        LlmgrError: port in use, open to other machines without TLS, store locked, damaged or of another encoder.
     """
     # Threads of the channel would answer "address in use" only after the store was opened.
     require_free_port(settings.serve.host, settings.serve.embedding_port)
+    observer = CallObserver("embedding", CollectorRegistry())
+    security = ServerSecurity(settings.serve.security, observer)
+    security.require_safe_host(settings.serve.host)
     store = open_store(store_path, encoder)
     page: MetricsPage | None = None
     try:
-        observer = CallObserver("embedding", CollectorRegistry())
         if settings.embed.metrics_port >= 0:
             page = MetricsPage(observer.registry, settings.embed.metrics_port)
-        server = grpc.aio.server(options=server_options(settings.serve.max_request_bytes))
-        port = bind(server, settings.serve.host, settings.serve.embedding_port)
+        options = server_options(settings.serve.max_request_bytes)
+        server = grpc.aio.server(interceptors=security.async_interceptors(), options=options)
+        port = bind(server, settings.serve.host, settings.serve.embedding_port, security)
         service = EmbeddingService(encoder, store, settings, observer)
         health = AsyncHealth(server, FULL_NAME)
         add_service(server, FULL_NAME, service.methods())

@@ -14,7 +14,6 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from llmgr_core.errors import LlmgrError
 from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
 from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
@@ -24,6 +23,7 @@ from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.service import RankingMethods
+from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
 from services.server.registration import SyncHealth
@@ -51,9 +51,12 @@ class RankingServer:
             # Before the bundle is loaded: who mistyped a port need not wait for that.
             require_free_port(settings.host, settings.ranking_port)
         self._settings = settings
+        self.registry = CollectorRegistry()
+        self._observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes)
+        self._security = ServerSecurity(settings.security, self._observer)
+        self._security.require_safe_host(settings.host)
         served = signature_of(bundle_path, store_path)
         self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device))
-        self.registry = CollectorRegistry()
         self.metrics = RankingMetrics(self.registry)
         self.metrics.sequence.set(self.current.sequence)
         self.metrics.items.set(self.current.ranker.snapshot.num_rankable)
@@ -124,11 +127,10 @@ class RankingServer:
         options = server_options(
             settings.max_request_bytes, share_port=True, max_connection_age_s=settings.max_connection_age_s
         )
-        server = grpc.server(operations, options=options)
+        server = grpc.server(operations, interceptors=self._security.sync_interceptors(), options=options)
         server_health = SyncHealth(server, FULL_NAME)
-        observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes)
         answers = RankingMethods(self.current, settings, self.metrics)
-        observed = functools.partial(unary_method, observer=observer)
+        observed = functools.partial(unary_method, observer=self._observer)
         shed = functools.partial(observed, request_class=messages.RankingServiceGetInfoRequest, answer=answers.shed)
         methods = {
             "RankSession": (observed("RankSession", messages.RankSessionRequest, answers.rank_session), ranking),
@@ -142,12 +144,7 @@ class RankingServer:
 
     def _listen(self, share_port: bool) -> int:
         settings = self._settings
-        if not share_port:
-            return bind(self._server, settings.host, settings.ranking_port)
-        port: int = self._server.add_insecure_port(f"{settings.host}:{settings.ranking_port}")
-        if port == 0:
-            raise LlmgrError(f"cannot listen on {settings.host}:{settings.ranking_port}", "choose another host or port")
-        return port
+        return bind(self._server, settings.host, settings.ranking_port, self._security, share_port=share_port)
 
     def __enter__(self) -> Self:
         self.start()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import Protocol
 
+import grpc
+
 from llmgr_core.errors import LlmgrError
+from services.security.server_security import ServerSecurity
 
 # Clients that ping more often than this are told to go away; gRPC's default of five minutes is too strict for load balancers.
 SHORTEST_PING_MS = 10_000
+PING_STRIKES = 2
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
+MAX_METADATA_BYTES = 8 << 10
+MAX_CONNECTION_STREAMS = 1024
 
 
 class Bindable(Protocol):
@@ -17,9 +23,15 @@ class Bindable(Protocol):
 
     def add_insecure_port(self, address: str) -> int: ...
 
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int: ...
+
 
 def server_options(
-    max_request_bytes: int, *, share_port: bool = False, max_connection_age_s: float | None = None
+    max_request_bytes: int,
+    *,
+    share_port: bool = False,
+    max_connection_age_s: float | None = None,
+    max_streams: int = MAX_CONNECTION_STREAMS,
 ) -> list[tuple[str, int]]:
     """Channel arguments of a server.
 
@@ -27,42 +39,50 @@ def server_options(
         max_request_bytes: larger messages are refused by gRPC with RESOURCE_EXHAUSTED.
         share_port: let several processes listen on one port (SO_REUSEPORT). Without it a port in use is an error.
         max_connection_age_s: renew connections at this age, so that calls spread over processes.
+        max_streams: calls that one connection may have open; further ones wait in the client.
     """
     options = [
         ("grpc.max_receive_message_length", max_request_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", int(share_port)),
+        # Below the soft limit always taken, from there on refused with growing probability, above the other never read.
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", max_streams),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", SHORTEST_PING_MS),
+        ("grpc.http2.max_ping_strikes", PING_STRIKES),
+        # A client that has vanished without a word is noticed, and its connection closed.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]
     if max_connection_age_s is not None:
         options.append(("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)))
     return options
 
 
-def bind(server: Bindable, host: str, port: int, *, allow_remote: bool = False) -> int:
-    """Listen without TLS.
+def bind(server: Bindable, host: str, port: int, security: ServerSecurity, *, share_port: bool = False) -> int:
+    """Listen, with TLS where there is a certificate.
 
     Args:
         server: a gRPC server that is not started yet.
         host: an address or a name of this machine.
         port: 0 takes any free one.
-        allow_remote: listen on other interfaces than loopback too, in plain text.
+        security: of this server.
+        share_port: other processes listen on it too, so that a port in use is no error.
 
     Returns:
         the port.
 
     Raises:
-        LlmgrError: not loopback, in use, or no address of this machine.
+        LlmgrError: open to other machines without TLS, in use, or no address of this machine.
     """
-    if not allow_remote and not is_loopback(host):
-        raise LlmgrError(
-            f"refusing to listen on {host} in plain text: other machines could read and change the catalogue",
-            "listen on 127.0.0.1 and put a proxy with TLS in front",
-        )
+    security.require_safe_host(host)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    require_free_port(host, port)
+    if not share_port:
+        require_free_port(host, port)
+    credentials = security.credentials()
     try:
-        bound = server.add_insecure_port(address)
+        bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     except RuntimeError:
         bound = 0
     if bound == 0:
@@ -88,13 +108,3 @@ def require_free_port(host: str, port: int) -> None:
         raise LlmgrError(
             f"cannot listen on {host}:{port}: {error.strerror}", "stop what listens there, or choose another port"
         ) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import grpc
@@ -83,8 +84,11 @@ class CallObserver:
         write("call", method=method, code=code.name, reason=reason, ms=round(seconds * 1e3, 3), request_id=request_id)
 
     def failed(self, method: str, request_id: str) -> None:
-        """Log the exception that is being handled, with its traceback."""
-        self.log.exception("unexpected error", method=method, request_id=request_id)
+        """Log the exception that is being handled, with its traceback.
+
+        Formatted here, so that no configuration of structlog adds the values of variables: they hold item texts and tokens.
+        """
+        self.log.error("unexpected error", method=method, request_id=request_id, exception=traceback.format_exc())
 
 
 class MetricsPage:
