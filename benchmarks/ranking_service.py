@@ -19,6 +19,7 @@ import os
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,14 +83,22 @@ def summary(repeats: list[np.ndarray]) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(("p50_ms", "p90_ms", "p99_ms"), quantiles, strict=True)}
 
 
-def start_no_op_server(stack: ExitStack) -> str:
-    """Address of a no-op server in a process of its own, which ends with the stack."""
+@dataclasses.dataclass
+class NoOpServer:
+    """A no-op server in a process of its own."""
+
+    address: str
+    pid: int
+
+
+def start_no_op_server(stack: ExitStack) -> NoOpServer:
+    """Start one; it ends with the stack."""
     process = subprocess.Popen([sys.executable, str(NO_OP_SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     stack.callback(process.wait)
     stack.callback(process.stdin.close)
-    return f"127.0.0.1:{process.stdout.readline().strip()}"
+    return NoOpServer(f"127.0.0.1:{process.stdout.readline().strip()}", process.pid)
 
 
 @click.command("ranking-service", help="Time of a ranking in process and over loopback, beside a no-op call.")
@@ -121,7 +130,7 @@ def command(run_directory: Path | None, items: int, requests: int, repeats: int,
 
         places = ("--bundle", str(root / "bundle"), "--store", str(root / "store"))
         ranking = grpc.insecure_channel(stack.enter_context(ServerProcess("ranking", scratch, *places)).address)
-        no_op = grpc.insecure_channel(start_no_op_server(stack))
+        no_op = grpc.insecure_channel(start_no_op_server(stack).address)
         rank_call = ranking.unary_unary(f"/{messages.DESCRIPTOR.services_by_name['RankingService'].full_name}/RankSession")
         no_op_call = no_op.unary_unary(NO_OP_METHOD)
         payloads = [

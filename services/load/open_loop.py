@@ -96,6 +96,7 @@ class _Run:
         limit = plan.in_flight or count + 1
         cpu = time.process_time()
         start = time.perf_counter() + 0.01
+        started_at = time.time() + 0.01
         number = 0
         while number < count or self._outstanding:
             now = time.perf_counter() - start
@@ -122,6 +123,7 @@ class _Run:
             status=self._status,
             seconds=seconds,
             client_cpu_seconds=time.process_time() - cpu,
+            started_at=started_at,
             replies=self._replies,
         )
 

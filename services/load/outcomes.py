@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p99.9_ms": 0.999, "max_ms": 1.0}
+CURVE = (*(place / 50 for place in range(50)), 0.985, 0.99, 0.995, 0.999, 0.9995, 1.0)
 STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 OK, RESOURCE_EXHAUSTED = 0, 8
 
@@ -27,6 +28,7 @@ class Outcomes:
         status: int64 [n], gRPC status numbers.
         seconds: how long the plan took.
         client_cpu_seconds: processor time of the client.
+        started_at: the start, in seconds since 1970.
         replies: bytes, where they were kept.
     """
 
@@ -38,6 +40,7 @@ class Outcomes:
     status: npt.NDArray[np.int64]
     seconds: float
     client_cpu_seconds: float
+    started_at: float = 0.0
     replies: list[bytes] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
@@ -64,6 +67,7 @@ class Outcomes:
             self.status[chosen],
             self.seconds,
             self.client_cpu_seconds,
+            self.started_at,
         )
 
     def of_method(self, name: str) -> Outcomes:
@@ -73,6 +77,13 @@ class Outcomes:
     def between(self, start: float, end: float) -> Outcomes:
         """Calls that were due in [start, end)."""
         return self.only((self.due >= start) & (self.due < end))
+
+    def curve(self) -> dict[str, list[float]]:
+        """The distribution of the latencies of calls that went well, as points: share of the calls, milliseconds."""
+        values = self.milliseconds[self.ok]
+        if not len(values):
+            return {"share": [], "ms": []}
+        return {"share": list(CURVE), "ms": [round(float(value), 4) for value in np.quantile(values, CURVE)]}
 
     def statuses(self) -> dict[str, int]:
         """How many calls ended with each status, by name."""
