@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,6 +11,7 @@ from services.security.scopes import required_scope
 from services.security.tokens import Caller, TokenFile
 from services.server.errors import RequestError
 from services.server.observation import CallObserver
+from services.server.request_context import set_caller
 from services.server.request_ids import request_id
 from services.server.sync_methods import refuse
 
@@ -21,14 +21,6 @@ SCHEME = "bearer"
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 Metadata = Iterable[tuple[str, str | bytes]] | None
-
-# gRPC runs the gate and the method behind it in one context.
-_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
-
-
-def current_caller() -> Caller | None:
-    """Whose call is being handled; None where no tokens are asked for."""
-    return _caller.get()
 
 
 class Gate:
@@ -51,7 +43,8 @@ class Gate:
             metadata: what the caller sent.
         """
         try:
-            _caller.set(self.admit(method, metadata))
+            caller = self.admit(method, metadata)
+            set_caller(None if caller is None else caller.name)
         except RequestError as error:
             refused = error
         else:

@@ -59,6 +59,7 @@ class ServerSecurity:
             )
 
             def expires() -> float:
+                certificate.refresh()
                 return certificate.expires.timestamp()
 
             expiry.set_function(expires)
@@ -77,19 +78,22 @@ class ServerSecurity:
         return [] if self._gate is None else [AsyncGate(self._gate)]
 
     def require_safe_host(self, host: str) -> None:
-        """Look at an interface before listening on it, and warn of what is legal but open.
+        """Look at an interface before listening on it.
 
         Raises:
             LlmgrError: other machines could reach it in plain text, and nobody said that they may.
         """
+        if self._certificate is None and not self._plain_text and not is_loopback(host):
+            raise LlmgrError(
+                f"refusing to listen on {host} in plain text: other machines could read and change the catalogue",
+                "give a certificate (--tls-certificate, --tls-key), or say --plain-text where the network is guarded",
+            )
+
+    def warn_of_open_host(self, host: str) -> None:
+        """Log what is allowed on an interface but leaves it open."""
         if is_loopback(host):
             return
         if self._certificate is None:
-            if not self._plain_text:
-                raise LlmgrError(
-                    f"refusing to listen on {host} in plain text: other machines could read and change the catalogue",
-                    "give a certificate (--tls-certificate, --tls-key), or say --plain-text where the network is guarded",
-                )
             self._log.warning("listening_in_plain_text", host=host, danger="whoever can reach the port reads everything sent")
         if self._gate is None and not self._mutual:
             self._log.warning("listening_without_tokens", host=host, danger="whoever can reach the port may call every method")

@@ -87,6 +87,7 @@ def bind(server: Bindable, host: str, port: int, security: ServerSecurity, *, sh
         bound = 0
     if bound == 0:
         raise LlmgrError(f"cannot listen on {address}", "choose another host or port")
+    security.warn_of_open_host(host)
     return bound
 
 

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from llmgr_core.errors import LlmgrError
+from services.server.request_context import current_caller
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 METRICS_HOST = "127.0.0.1"
@@ -74,14 +75,20 @@ class CallObserver:
         self._running.labels(method).dec()
         self._calls.labels(method, code.name).inc()
         self._seconds.labels(method).observe(seconds)
-        if code is grpc.StatusCode.OK:
-            if self._log_successes:
-                self.log.info("call", method=method, code="OK", ms=round(seconds * 1e3, 3), request_id=request_id)
+        succeeded = code is grpc.StatusCode.OK
+        if succeeded and not self._log_successes:
             return
-        write = self.log.error if code in SERVER_FAULTS else self.log.warning
-        if code is grpc.StatusCode.CANCELLED:
-            write = self.log.info
-        write("call", method=method, code=code.name, reason=reason, ms=round(seconds * 1e3, 3), request_id=request_id)
+        facts = {"method": method, "code": code.name, "ms": round(seconds * 1e3, 3), "request_id": request_id}
+        if not succeeded:
+            facts["reason"] = reason
+        if (caller := current_caller()) is not None:
+            facts["caller"] = caller
+        if succeeded or code is grpc.StatusCode.CANCELLED:
+            self.log.info("call", **facts)
+        elif code in SERVER_FAULTS:
+            self.log.error("call", **facts)
+        else:
+            self.log.warning("call", **facts)
 
     def failed(self, method: str, request_id: str) -> None:
         """Log the exception that is being handled, with its traceback.
