@@ -13,6 +13,21 @@ SMALLEST_BLOCKED = 4 * BLOCK
 
 
 @dataclass(frozen=True)
+class Stages:
+    """Where the time of one ranking went, in nanoseconds.
+
+    Attributes:
+        encode_ns: clicks to the session vector z_s.
+        score_ns: logits of all items or of the candidates, the transition term, and hiding what may not be ranked.
+        select_ns: the k best and their probabilities.
+    """
+
+    encode_ns: int
+    score_ns: int
+    select_ns: int
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Items in descending order of score; equal scores in ascending order of index.
 
@@ -21,12 +36,14 @@ class Ranking:
         scores: float32 [m], calibrated scores.
         probabilities: float32 [m], softmax of the scores over every rankable item (not only these m).
         fallback: True where no known click was given, so that the order is that of popularity.
+        stages: where the time went; None where one program on a device does all of it.
     """
 
     indices: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32]
     fallback: bool = False
+    stages: Stages | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from llmgr_core.ranker.item_rows import ItemRows
 from llmgr_core.ranker.parts import RankerParts
-from llmgr_core.ranker.ranking import Ranking, rank_scores
+from llmgr_core.ranker.ranking import Ranking, Stages, rank_scores
 
 Indices = npt.NDArray[np.int64]
 UNKNOWN = -1
@@ -86,17 +88,20 @@ class Snapshot:
         if not seen_allowed:
             hidden.append(clicks)
         chosen = None if candidates is None else np.unique(candidates[candidates != UNKNOWN])
+        started = time.perf_counter_ns()
         vector = self._session_vector(clicks)
+        encoded = time.perf_counter_ns()
         scores = self._popularity(chosen) if vector is None else self._scores(vector, clicks, chosen)
         if chosen is None:
             for part in hidden:
                 scores[part] = -np.inf
         else:
             scores[np.isin(chosen, np.concatenate(hidden))] = -np.inf
+        scored = time.perf_counter_ns()
         ranking = rank_scores(scores, k, fallback=vector is None)
-        if chosen is None:
-            return ranking
-        return Ranking(chosen[ranking.indices], ranking.scores, ranking.probabilities, ranking.fallback)
+        stages = Stages(encoded - started, scored - encoded, time.perf_counter_ns() - scored)
+        places = ranking.indices
+        return dataclasses.replace(ranking, indices=places if chosen is None else chosen[places], stages=stages)
 
     def encoded_clicks(self, clicks: Indices) -> Indices:
         """Those of known clicks, int64, that the encoder reads: the last ``max_clicks``, of items that have a row."""
