@@ -23,6 +23,9 @@ FORMATS = (".svg", ".png")
 DOTS_PER_INCH = 144
 TITLE_WIDTH = 44
 SHOWN_CLICKS = 20
+# Nine of matplotlib's own (grey left out) and their light forms.
+COLOURS = [f"C{number}" for number in (0, 1, 2, 3, 4, 5, 6, 8, 9)]
+COLOURS += ["#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#dbdb8d", "#9edae5"]
 BARS = {"id": "C0", "text": "C1", "transitions": "C2"}
 
 
@@ -43,11 +46,16 @@ def require_format(path: Path) -> None:
 
 
 def plot_neighbourhood(run: ExplainedRun, found: Neighbourhood, path: Path) -> None:
-    """One panel of bars a space; a neighbour has the same colour in every panel, grey where it is in one list alone."""
+    """One panel of bars a space; a neighbour has the same colour in every panel, grey where it is in one list alone.
+
+    There are as many colours as an eye can tell apart; of more shared items, those in the fewest lists stay white.
+    """
     views = {name: view.neighbours for name, view in found.views.items() if view.neighbours is not None}
     everywhere = [item for neighbours in views.values() for item in neighbours.items.tolist()]
-    shared = [item for item in dict.fromkeys(everywhere) if everywhere.count(item) > 1]
-    colours = {item: f"C{number % 10}" for number, item in enumerate(shared)}
+    shared = sorted(
+        (item for item in dict.fromkeys(everywhere) if everywhere.count(item) > 1), key=lambda one: -everywhere.count(one)
+    )
+    colours = dict.fromkeys(shared, "white") | dict(zip(shared, COLOURS, strict=False))
     most = max((len(neighbours) for neighbours in views.values()), default=1)
 
     def draw(figure: Figure) -> None:
@@ -58,7 +66,7 @@ def plot_neighbourhood(run: ExplainedRun, found: Neighbourhood, path: Path) -> N
         for axes, (name, neighbours) in zip(panels, views.items(), strict=False):
             items = neighbours.items.tolist()
             places = np.arange(len(items))
-            axes.barh(places, neighbours.similarities, color=[colours.get(item, "0.75") for item in items])
+            axes.barh(places, neighbours.similarities, color=[colours.get(item, "0.8") for item in items], edgecolor="0.5")
             axes.set_yticks(places, [_short(run.title(item) or run.item_id(item)) for item in items], fontsize=7)
             axes.set_ylim(most - 0.5, -0.5)
             axes.set_title(name)

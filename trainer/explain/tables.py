@@ -38,13 +38,8 @@ def neighbourhood_tables(run: ExplainedRun, found: Neighbourhood) -> Iterator[Re
         nearest, together = view.neighbours, view.together.tolist()
         for item, similarity, count in zip(nearest.items.tolist(), nearest.similarities.tolist(), together, strict=True):
             also = [other for other in names if other != name and _holds(found, other, item)]
-            table.add_row(
-                f"{similarity:.3f}",
-                f"{run.training_clicks(item):,}",
-                Text(run.item_id(item)),
-                _title(run, item),
-                ", ".join(also),
-            )
+            numbers = f"{similarity:.3f}", f"{run.training_clicks(item):,}", f"{count:,}"
+            table.add_row(*numbers, Text(run.item_id(item)), _title(run, item), ", ".join(also))
         yield table
     yield _line("clicks: training clicks of the neighbour; together: training sessions that hold it and the item", dim=True)
     yield _agreement(found, names)
