@@ -22,6 +22,10 @@ Result = TypeVar("Result")
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[bytes, bytes]
 
+# So many calls are always taken in, whatever they were thought to take.
+SHORTEST_QUEUE = 4
+LEARNED_FROM_ONE = 0.05
+
 # gRPC runs the look-up of a handler and the handler itself in one context, on different threads.
 _arrival: ContextVar[float] = ContextVar("arrival")
 
@@ -35,21 +39,42 @@ def seconds_since_arrival() -> float:
 class BoundedPool(ThreadPoolExecutor):
     """Threads with a bound on the calls that wait for them or run.
 
+    The bound is a number and, where ``longest_wait`` is given, a time: a call that would have to wait longer than that behind
+    those before it is better refused now than answered when nobody waits any more. How long each takes is learned from those
+    that were answered, so that the queue is short where a ranking is slow, whatever the table's size and the machine.
+
     Args:
         threads: how many calls run at a time.
         bound: how many calls are taken in before ``full`` says no.
         name: shows in the threads' names.
+        longest_wait: seconds; None knows no such bound.
     """
 
-    def __init__(self, threads: int, bound: int, name: str) -> None:
+    def __init__(self, threads: int, bound: int, name: str, longest_wait: float | None = None) -> None:
         super().__init__(max_workers=threads, thread_name_prefix=name)
         self._bound = bound
+        self._longest_wait = longest_wait
+        self._seconds_each = 0.0
         self._admitted = 0
         self._counting = threading.Lock()
 
     @property
+    def admitted(self) -> int:
+        """Calls that wait or run."""
+        return self._admitted
+
+    @property
     def full(self) -> bool:
-        return self._admitted >= self._bound
+        if self._admitted >= self._bound:
+            return True
+        if self._longest_wait is None or self._admitted < SHORTEST_QUEUE:
+            return False
+        return self._admitted * self._seconds_each > self._longest_wait
+
+    def served(self, seconds: float) -> None:
+        """Learn how long one call keeps the others waiting; from the time it had its turn, its waiting not counted."""
+        # Racing updates lose one of many samples.
+        self._seconds_each += LEARNED_FROM_ONE * (seconds - self._seconds_each)
 
     def submit(
         self, function: Callable[Arguments, Result], /, *args: Arguments.args, **kwargs: Arguments.kwargs
