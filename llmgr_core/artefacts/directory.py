@@ -1,7 +1,8 @@
 """Making and opening artefact directories.
 
 A step writes into ``NAME.partial`` and renames it when everything is in place, so that a directory under its final name is
-always whole. The partial directory keeps its name between runs: a step that was cut off finds its own checkpoints there.
+always whole. The partial directory keeps its name between runs: a step that was cut off finds its own checkpoints there. Its
+manifest comes last and in one piece: a partial directory that has one lacks its new name only, and the next run gives it that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from llmgr_core.errors import ArtefactError
 IDENTITY_NAME = ".identity"
 CHECKPOINTS_NAME = "checkpoints"
 OLD_SUFFIX = ".old"
+PARTIAL_SUFFIX = ".partial"
+# What safetensors leaves behind where it is killed while it writes a file.
+TORN_FILES = ".tmp*"
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,9 @@ def finished_artefact(path: Path, kind: str, inputs: list[Artefact], settings: M
     """
     wanted = step_identity(kind, _lineage_of(inputs), _plain(settings))
     _restore_old(path)
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    if _identity_of(partial) == wanted:
+        _give_final_name(partial, path, wanted)
     try:
         manifest = Manifest.read(path)
     except ArtefactError:
@@ -179,13 +186,17 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     plain = _plain(settings)
     identity = step_identity(kind, lineage, plain)
     _restore_old(path)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
     marker = partial / IDENTITY_NAME
-    resumed = marker.is_file() and marker.read_text(encoding="utf-8") == identity
-    if partial.exists() and not resumed:
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    marker.write_text(identity, encoding="utf-8")
+    resumed = marker.is_file() and marker.read_text(encoding="utf-8") == identity and not (partial / MANIFEST_NAME).exists()
+    if resumed:
+        for torn in partial.rglob(TORN_FILES):
+            torn.unlink()
+    else:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        marker.write_text(identity, encoding="utf-8")
     draft = Draft(partial, resumed)
     yield draft
     files = hash_files(partial, without=(IDENTITY_NAME, CHECKPOINTS_NAME))
@@ -203,11 +214,11 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
         code_version=__version__,
     )
     text = json.dumps(manifest.model_dump(), indent=2, ensure_ascii=False) + "\n"
-    (partial / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    written = draft.checkpoints / MANIFEST_NAME
+    written.write_text(text, encoding="utf-8")
     _flush(partial)
-    shutil.rmtree(partial / CHECKPOINTS_NAME, ignore_errors=True)
-    marker.unlink()
-    _replace(partial, path)
+    written.replace(partial / MANIFEST_NAME)
+    _give_final_name(partial, path, identity)
 
 
 def _lineage_of(inputs: list[Artefact]) -> dict[str, str]:
@@ -236,6 +247,25 @@ def _flush(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _identity_of(directory: Path) -> str | None:
+    try:
+        return Manifest.read(directory).identity
+    except ArtefactError:
+        return None
+
+
+def _give_final_name(partial: Path, final: Path, identity: str) -> None:
+    """The end of a step; parts of it may have been done by a process that was killed, or by one that looks for the result."""
+    shutil.rmtree(partial / CHECKPOINTS_NAME, ignore_errors=True)
+    (partial / IDENTITY_NAME).unlink(missing_ok=True)
+    try:
+        _replace(partial, final)
+    except FileNotFoundError:
+        _restore_old(final)
+        if _identity_of(final) != identity:
+            raise
 
 
 def _replace(partial: Path, final: Path) -> None:

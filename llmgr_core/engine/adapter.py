@@ -84,6 +84,8 @@ def save_adapter(model: LanguageModel, directory: Path, base_model: str) -> None
     path = directory / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_model
+    # PEFT keeps them as a set, whose order is another one in each process.
+    config["target_modules"] = sorted(config["target_modules"])
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def save_tuned(directory: Path, model: HybridModel, engine: SemanticEngine, sett
         "num_items": model.backbone.num_items,
     }
     stored = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(stored, directory / BRIDGE_NAME, metadata={key: str(value) for key, value in details.items()})
+    # Under one key: safetensors writes several in a random order, and the same model would have another digest each time.
+    save_file(stored, directory / BRIDGE_NAME, metadata={"facts": json.dumps(details, sort_keys=True)})
     return details
 
 

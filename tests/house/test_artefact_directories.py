@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
+from llmgr_core.artefacts import Artefact, directory, draft_artefact, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.errors import ArtefactError
 
@@ -30,8 +30,8 @@ def make(
     return open_artefact(path, kind)
 
 
-def everything_in(directory: Path) -> list[str]:
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+def everything_in(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
 def test_a_finished_artefact_holds_its_files_and_nothing_of_the_work(tmp_path: Path) -> None:
@@ -73,6 +73,14 @@ def test_an_unreadable_manifest_is_refused_by_readers_and_replaced_by_its_step(t
         open_artefact(tmp_path / "a", "dataset")
     assert finished_artefact(tmp_path / "a", "dataset", [], SETTINGS) is None
     assert make(tmp_path / "a").file("data").read_text() == "content"
+
+
+def test_what_safetensors_was_writing_when_it_was_killed_does_not_get_into_the_artefact(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), draft_artefact(tmp_path / "a", "dataset", [], SETTINGS) as draft:
+        (draft.path / "more").mkdir()
+        (draft.path / "more" / ".tmpAbCdEf").write_text("hal")
+        raise KeyboardInterrupt
+    assert list(make(tmp_path / "a").manifest.files) == ["data", "more/data"]
 
 
 def test_another_format_version_is_named(tmp_path: Path) -> None:
@@ -175,6 +183,7 @@ root, moment = Path(sys.argv[1]), sys.argv[2]
 die = lambda *a, **k: os._exit(9)
 if moment == "hashing": directory.hash_files = die
 if moment == "flushing": directory._flush = die
+if moment == "clearing": directory.shutil.rmtree = die
 if moment == "renaming": directory._replace = die
 if moment == "between":
     real = Path.rename
@@ -198,7 +207,26 @@ def test_a_process_killed_at_any_moment_leaves_the_old_artefact_whole(tmp_path: 
             assert (draft.checkpoints / "epoch").read_text() == "2"
         (draft.path / "data").write_text("new")
     assert open_artefact(tmp_path / "a", "dataset", verify=True).file("data").read_text() == "new"
+
+
+@pytest.mark.parametrize("moment", ["clearing", "renaming", "between"])
+def test_a_step_killed_after_its_last_file_is_found_finished(tmp_path: Path, moment: str) -> None:
+    make(tmp_path / "a")
+    done = subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), moment], check=False)
+    assert done.returncode == 9
+    assert finished_artefact(tmp_path / "a", "dataset", [], {"epochs": 5}) is None
+    found = finished_artefact(tmp_path / "a", "dataset", [], {"epochs": 4})
+    assert found is not None
+    found.verify()
+    assert found.file("data").read_text() == "new"
     assert everything_in(tmp_path) == ["a", "a/data", "a/manifest.json"]
+
+
+def test_a_step_whose_result_another_process_has_just_named_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = directory._replace
+    both = lambda partial, final: (write(partial, final), write(partial, final))  # noqa: E731
+    monkeypatch.setattr(directory, "_replace", both)
+    assert make(tmp_path / "b").file("data").read_text() == "content"
 
 
 def test_a_file_the_manifest_does_not_list_is_not_handed_out(tmp_path: Path) -> None:

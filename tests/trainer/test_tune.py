@@ -113,7 +113,9 @@ def test_the_adapter_is_one_that_peft_itself_loads(tuned: tuple[Artefact, TwoSta
 
     model = PeftModel.from_pretrained(AutoModel.from_pretrained(encoder), str(tuned[0].path / "adapter"))
     assert any("lora_B" in name and parameter.abs().max() > 0 for name, parameter in model.named_parameters())
-    assert "tmp" not in json.loads((tuned[0].path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    targets = json.loads((tuned[0].path / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert "tmp" not in targets
+    assert targets == sorted(targets)
 
 
 def test_nothing_in_the_artefact_is_a_pickle(tuned: tuple[Artefact, TwoStageTuning]) -> None:
