@@ -57,8 +57,11 @@ class DeviceSnapshot(Snapshot):
         exclude: Indices | None = None,
         candidates: Indices | None = None,
         include_seen: bool | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Ranking:
-        """As ``Snapshot.rank``."""
+        """As ``Snapshot.rank``; a replay is one piece of work, so that ``between`` is called before it alone."""
+        if between is not None:
+            between()
         return self.ranking.rank(self.state, clicks, k, exclude, candidates, include_seen)
 
 

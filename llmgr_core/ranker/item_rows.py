@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,9 +70,21 @@ class ItemRows:
         vectors: npt.NDArray[np.float32] = directions * lengths[:, None]
         return vectors
 
-    def products(self, vector: npt.NDArray[np.float32], cosine: bool, out: npt.NDArray[np.float32]) -> None:
-        """<vector, c_v / |c_v|> (cosine) or <vector, c_v> of every row, into ``out`` float32 [count]."""
+    def products(
+        self,
+        vector: npt.NDArray[np.float32],
+        cosine: bool,
+        out: npt.NDArray[np.float32],
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        """<vector, c_v / |c_v|> (cosine) or <vector, c_v> of every row, into ``out`` float32 [count].
+
+        Args:
+            between: called before every block but the first; what it raises ends the work.
+        """
         for number, (directions, lengths) in enumerate(self.blocks):
+            if between is not None and number:
+                between()
             start = number * BLOCK_ROWS
             used = min(self.count - start, BLOCK_ROWS)
             part = out[start : start + used]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,7 @@ class Snapshot:
         exclude: Indices | None = None,
         candidates: Indices | None = None,
         include_seen: bool | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Ranking:
         """Rank what may come next in a session.
 
@@ -79,6 +80,7 @@ class Snapshot:
             exclude: int64, items never to be ranked in this answer.
             candidates: int64, the only items to rank; None for all.
             include_seen: whether clicked items may be ranked; None for the ranker's own default.
+            between: called after the encoder and between the blocks of the table; what it raises ends the work.
         """
         clicks = clicks[clicks != UNKNOWN]
         hidden = [self.unrankable]
@@ -91,7 +93,9 @@ class Snapshot:
         started = time.perf_counter_ns()
         vector = self._session_vector(clicks)
         encoded = time.perf_counter_ns()
-        scores = self._popularity(chosen) if vector is None else self._scores(vector, clicks, chosen)
+        if between is not None:
+            between()
+        scores = self._popularity(chosen) if vector is None else self._scores(vector, clicks, chosen, between)
         if chosen is None:
             for part in hidden:
                 scores[part] = -np.inf
@@ -126,7 +130,13 @@ class Snapshot:
         nodes, click_nodes = np.unique_inverse(encoded)
         return self.parts.session_vector(self.rows.vectors(nodes), click_nodes)
 
-    def _scores(self, vector: npt.NDArray[np.float32], clicks: Indices, chosen: Indices | None) -> npt.NDArray[np.float32]:
+    def _scores(
+        self,
+        vector: npt.NDArray[np.float32],
+        clicks: Indices,
+        chosen: Indices | None,
+        between: Callable[[], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Calibrated scores of all items, or of the chosen ones."""
         parts = self.parts
         factor = 1.0 / parts.scoring.temperature
@@ -135,7 +145,7 @@ class Snapshot:
         query = vector * np.float32(factor)
         if chosen is None:
             scores = np.empty(self.rows.count, dtype=np.float32)
-            self.rows.products(query, parts.cosine, out=scores)
+            self.rows.products(query, parts.cosine, out=scores, between=between)
         else:
             scores = self.rows.products_at(chosen, query, parts.cosine)
         self._add_transitions(scores, clicks, chosen)
