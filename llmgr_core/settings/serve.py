@@ -17,6 +17,7 @@ class ServeSettings(Section):
         host: interface to listen on; loopback unless someone decides otherwise, and then with TLS (see ``security``).
         ranking_port, embedding_port: 0 takes any free port and prints it.
         metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
+            Several workers share one page, on which each has the label "worker".
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT); each holds its own table.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by

@@ -38,7 +38,8 @@ def vector_from_message(message: vector_pb2.Vector) -> npt.NDArray[np.float32] |
 
 def timing_from_message(message: timing_pb2.Timing) -> Timing:
     parts = (message.total_ns, message.queue_ns, message.model_ns, message.store_ns)
-    return Timing(*(part / NANOSECONDS_PER_MILLISECOND for part in parts))
+    stages = (message.encode_ns, message.score_ns, message.select_ns)
+    return Timing(*(part / NANOSECONDS_PER_MILLISECOND for part in (*parts, *stages)))
 
 
 def ranked_session(message: ranking_service_pb2.RankSessionResponse) -> RankedSession:

@@ -35,6 +35,8 @@ class ServiceError(LlmgrError):
         reason: machine-readable reason (google.rpc.ErrorInfo), "" where none was sent.
         metadata: the ErrorInfo's key-value pairs, for example the sequence a ranking server has reached.
         retry_after: seconds the server asks to wait (google.rpc.RetryInfo); None where it did not ask.
+        attempts: calls that were made; all failed.
+        request_id: under which the server's log has them; "" for a stream.
     """
 
     def __init__(
@@ -46,20 +48,25 @@ class ServiceError(LlmgrError):
         reason: str = "",
         metadata: dict[str, str] | None = None,
         retry_after: float | None = None,
+        attempts: int = 1,
+        request_id: str = "",
     ) -> None:
-        super().__init__(f"{code.name}: {details}", HINTS.get(code))
+        tried = "" if attempts == 1 else f" ({attempts} attempts failed)"
+        super().__init__(f"{code.name}: {details}{tried}", HINTS.get(code))
         self.code = code
         self.details = details
         self.violations = violations
         self.reason = reason
         self.metadata = metadata or {}
         self.retry_after = retry_after
+        self.attempts = attempts
+        self.request_id = request_id
 
     @classmethod
-    def from_call(cls, error: grpc.RpcError) -> ServiceError:
-        """Read status, details and google.rpc messages out of what grpc raised."""
-        if not isinstance(error, grpc.Call):
-            return cls(grpc.StatusCode.UNKNOWN, str(error))
+    def from_call(cls, error: grpc.RpcError, *, attempts: int = 1, request_id: str = "") -> ServiceError:
+        """Read status, details and google.rpc messages out of what grpc or grpc.aio raised."""
+        if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+            return cls(grpc.StatusCode.UNKNOWN, str(error), attempts=attempts, request_id=request_id)
         violations: tuple[FieldViolation, ...] = ()
         reason, metadata, retry_after = "", {}, None
         for detail in _rich_details(error):
@@ -82,10 +89,12 @@ class ServiceError(LlmgrError):
             reason=reason,
             metadata=metadata,
             retry_after=retry_after,
+            attempts=attempts,
+            request_id=request_id,
         )
 
 
-def _rich_details(error: grpc.Call) -> list[error_details_pb2.Any]:
+def _rich_details(error: grpc.Call | grpc.aio.AioRpcError) -> list[error_details_pb2.Any]:
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # a status whose message and code contradict the plain ones: some proxy rewrote it

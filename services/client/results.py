@@ -12,12 +12,15 @@ from llmgr_core.data.item import Item
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the server's time went, in milliseconds."""
+    """Where the server's time went, in milliseconds; encoding, scoring and selecting are parts of a ranking's ``model_ms``."""
 
     total_ms: float
     queue_ms: float
     model_ms: float
     store_ms: float
+    encode_ms: float = 0.0
+    score_ms: float = 0.0
+    select_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15llmgr/v1/timing.proto\x12\x08llmgr.v1\"P\n\x06Timing\x12\x10\n\x08total_ns\x18\x01 \x01(\x04\x12\x10\n\x08queue_ns\x18\x02 \x01(\x04\x12\x10\n\x08model_ns\x18\x03 \x01(\x04\x12\x10\n\x08store_ns\x18\x04 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15llmgr/v1/timing.proto\x12\x08llmgr.v1\"\x88\x01\n\x06Timing\x12\x10\n\x08total_ns\x18\x01 \x01(\x04\x12\x10\n\x08queue_ns\x18\x02 \x01(\x04\x12\x10\n\x08model_ns\x18\x03 \x01(\x04\x12\x10\n\x08store_ns\x18\x04 \x01(\x04\x12\x11\n\tencode_ns\x18\x05 \x01(\x04\x12\x10\n\x08score_ns\x18\x06 \x01(\x04\x12\x11\n\tselect_ns\x18\x07 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmgr.v1.timing_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIMING']._serialized_start=35
-  _globals['_TIMING']._serialized_end=115
+  _globals['_TIMING']._serialized_start=36
+  _globals['_TIMING']._serialized_end=172
 # @@protoc_insertion_point(module_scope)

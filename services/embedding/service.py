@@ -24,6 +24,7 @@ from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
 from services.embedding.validation import valid_item, valid_item_id
 from services.item_messages import item_message
+from services.observability.versions import Versions
 from services.server.async_methods import Context, server_stream_method, stream_method, unary_method
 from services.server.errors import RequestError
 from services.server.observation import CallObserver
@@ -53,6 +54,8 @@ class EmbeddingService:
         self._stopping = False
         self.metrics.sequence.set(store.sequence())
         self.metrics.damaged.set_function(lambda: store.damaged_count)
+        versions = {"model_version": encoder.fingerprint, "encoder_version": encoder.fingerprint, "store_epoch": store.epoch}
+        observer.registry.register(Versions("embedding", lambda: versions))
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """Handlers by method name."""

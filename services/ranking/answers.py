@@ -15,7 +15,7 @@ from services.ranking.session_query import SessionQuery
 
 
 def rank_query(query: SessionQuery, snapshot: Snapshot) -> ranking_service_pb2.RankSessionResponse:
-    """Rank one session on one state of the catalogue; ``timing.model_ns`` is filled in.
+    """Rank one session on one state of the catalogue; ``timing.model_ns`` and its parts are filled in.
 
     Unknown ids of the session and of the candidates are listed once each, in the order sent; unknown exclusions have nothing to
     exclude.
@@ -37,6 +37,10 @@ def rank_query(query: SessionQuery, snapshot: Snapshot) -> ranking_service_pb2.R
         sequence=snapshot.sequence,
         fallback=ranking.fallback,
     )
+    if (stages := ranking.stages) is not None:
+        reply.timing.encode_ns = stages.encode_ns
+        reply.timing.score_ns = stages.score_ns
+        reply.timing.select_ns = stages.select_ns
     reply.timing.model_ns = time.perf_counter_ns() - started
     return reply
 

@@ -54,9 +54,7 @@ class ChangeFollower(threading.Thread):
         if self._failing:
             log.info("store_readable_again", sequence=self._current.sequence)
             self._failing = False
-        if refused is not None:
-            self._metrics.sequence.set(self._current.sequence)
-            self._metrics.items.set(self._current.ranker.snapshot.num_rankable)
+        self._metrics.followed_at.set_to_current_time()
         if refused:
             self._metrics.refused_vectors.inc(len(refused))
             log.warning("vectors_refused", items=len(refused), first=refused[:REFUSED_SHOWN])

@@ -106,6 +106,14 @@ class LiveRanker:
         self._transaction = transaction
         return refused
 
+    def lag(self) -> int:
+        """Changes that the store has and the rows do not; 0 without a store.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        return 0 if self._store is None else max(self._store.sequence() - self.snapshot.sequence, 0)
+
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""
         snapshot = self.snapshot

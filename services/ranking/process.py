@@ -62,7 +62,7 @@ def _serve_by_workers(
         on_ready(
             {
                 "address": f"{host}:{workers.port}",
-                "metrics_ports": [one["metrics_port"] for one in facts if one["metrics_port"] is not None],
+                "metrics_ports": [] if workers.metrics_port is None else [workers.metrics_port],
                 "pids": [one["pid"] for one in facts],
                 "model_version": facts[0]["model_version"],
             }

@@ -58,8 +58,7 @@ class RankingServer:
         served = signature_of(bundle_path, store_path)
         self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device))
         self.metrics = RankingMetrics(self.registry)
-        self.metrics.sequence.set(self.current.sequence)
-        self.metrics.items.set(self.current.ranker.snapshot.num_rankable)
+        self.metrics.watch(self.current)
         self._follower = ChangeFollower(self.current, settings.poll_ms / 1e3, self.metrics)
         self._watcher = BundleWatcher(
             self.current,
@@ -131,13 +130,15 @@ class RankingServer:
         server_health = SyncHealth(server, FULL_NAME)
         answers = RankingMethods(self.current, settings, self.metrics)
         observed = functools.partial(unary_method, observer=self._observer)
-        shed = functools.partial(observed, request_class=messages.RankingServiceGetInfoRequest, answer=answers.shed)
         methods = {
             "RankSession": (observed("RankSession", messages.RankSessionRequest, answers.rank_session), ranking),
             "RankSessions": (observed("RankSessions", messages.RankSessionsRequest, answers.rank_sessions), batches),
             "GetInfo": (observed("GetInfo", messages.RankingServiceGetInfoRequest, answers.get_info), ranking),
         }
-        bounded = {name: BoundedMethod(handler, pool, shed(name)) for name, (handler, pool) in methods.items()}
+        bounded = {
+            name: BoundedMethod(handler, pool, observed(name, messages.RankingServiceGetInfoRequest, answers.shed(name)))
+            for name, (handler, pool) in methods.items()
+        }
         server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded, refusals),))
         reflection.enable_server_reflection((FULL_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server, server_health

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -95,9 +96,15 @@ class RankingMethods:
             ),
         )
 
-    def shed(self, request: object, context: grpc.ServicerContext) -> messages.RankSessionResponse:
-        """What a request beyond the bound is told."""
-        raise overloaded("too many requests are waiting", self._settings.retry_after_ms / 1e3)
+    def shed(self, method: str) -> Callable[[object, grpc.ServicerContext], messages.RankSessionResponse]:
+        """What calls of a method beyond the bound are told."""
+        counter = self._metrics.shed.labels(method)
+
+        def refuse(request: object, context: grpc.ServicerContext) -> messages.RankSessionResponse:
+            counter.inc()
+            raise overloaded("too many requests are waiting", self._settings.retry_after_ms / 1e3)
+
+        return refuse
 
     def _rank(
         self, query: SessionQuery, snapshot: Snapshot, context: grpc.ServicerContext, queued: float
@@ -123,7 +130,7 @@ class RankingMethods:
             self._slots.release()
         reply.timing.queue_ns = int(queued * NANOSECONDS)
         reply.timing.total_ns = int(seconds_since_arrival() * NANOSECONDS)
-        self._metrics.rank_seconds.observe(reply.timing.model_ns / NANOSECONDS)
+        self._metrics.ranked(reply.timing)
         if reply.fallback:
             self._metrics.fallbacks.inc()
         return reply

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings.serve import ServeSettings
+from services.observability.merged_metrics import MergedMetrics
 from services.server.binding import require_free_port
-from services.server.observation import configure_logs
+from services.server.observation import MetricsPage, configure_logs
 from services.server.stopping import wait_for_stop_signal
 
 SECONDS_BEFORE_RESTART = 1.0
@@ -53,14 +55,28 @@ class Workers:
         self._settings = settings.model_copy(update={"ranking_port": self.port})
         self._processes: dict[int, Any] = {}
         self._pipes: dict[int, Connection[Any, Any]] = {}
+        self._pages: dict[int, int | None] = {}
+        self._reading_pipes = threading.Lock()
+        self._page: MetricsPage | None = None
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of the page that shows the metrics of all workers."""
+        return None if self._page is None else self._page.port
 
     def start(self) -> list[dict[str, Any]]:
         """Start all workers; returns what each says of itself once all serve."""
         try:
+            if self._settings.metrics_port >= 0:
+                registry = CollectorRegistry()
+                self._page = MetricsPage(registry, self._settings.metrics_port)
             starting = [self._launch(number) for number in range(self._settings.workers)]
             facts = [_ready(pipe) for pipe in starting]
+            self._pages = {number: one["metrics_port"] for number, one in enumerate(facts)}
+            if self._page is not None:
+                registry.register(MergedMetrics(self._worker_pages))
         except BaseException:
             self.stop()
             raise
@@ -82,17 +98,31 @@ class Workers:
                 process.kill()
                 process.join()
         self._reservation.close()
+        if self._page is not None:
+            self._page.close()
 
     def _launch(self, number: int) -> Connection[Any, Any]:
         ours, theirs = spawn.Pipe(duplex=False)
-        metrics = self._settings.metrics_port
-        settings = self._settings.model_copy(update={"metrics_port": metrics + number if metrics > 0 else metrics})
+        # Their own pages are for the merged one alone, on whatever ports are free.
+        settings = self._settings.model_copy(update={"metrics_port": min(self._settings.metrics_port, 0)})
         process = spawn.Process(target=run_worker, args=(*self._paths, settings, theirs), name=f"ranking-{number}")
         process.start()
         theirs.close()
         # Kept open: a restarted worker reports too, and must not find a broken pipe.
-        self._processes[number], self._pipes[number] = process, ours
+        with self._reading_pipes:
+            self._processes[number], self._pipes[number], self._pages[number] = process, ours, None
         return ours
+
+    def _worker_pages(self) -> dict[int, int | None]:
+        """Ports of the workers' metrics pages; None for a worker that does not serve yet."""
+        with self._reading_pipes:
+            for number, pipe in self._pipes.items():
+                try:
+                    while self._pages[number] is None and pipe.poll():
+                        self._pages[number] = pipe.recv().get("metrics_port")
+                except (EOFError, OSError):
+                    continue
+            return dict(self._pages)
 
     def _keep(self) -> None:
         while not self._stopping.is_set():

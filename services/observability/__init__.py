@@ -1,0 +1,1 @@
+"""What operators see: versions, one metrics page for several processes, traces, the dashboard."""
