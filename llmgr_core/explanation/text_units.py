@@ -43,7 +43,8 @@ def text_units(text: str, attributes: Sequence[str] = ()) -> list[TextUnit]:
         units.append(TextUnit("attribute", attribute, place, _past_stop(text, end)))
         place = units[-1].end
     for match in _WORD.finditer(text, place):
-        if label := match.group().strip(_EDGES):
+        label = match.group().strip(_EDGES)
+        if any(letter.isalnum() for letter in label):
             units.append(TextUnit("word", label, match.start(), match.end()))
     return units
 
