@@ -8,7 +8,7 @@ import pytest
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 
 
-class GivenUp(Exception):
+class GivenUpError(Exception):
     """What a caller raises who waits no more."""
 
 
@@ -21,14 +21,14 @@ def test_what_is_asked_between_blocks_ends_the_work_at_once(blocks: int) -> None
     def give_up_at_the_second() -> None:
         asked.append(None)
         if len(asked) == 2:
-            raise GivenUp
+            raise GivenUpError
 
     vector = np.ones(2, dtype=np.float32)
     if blocks == 1:
         rows.products(vector, cosine=False, out=out, between=give_up_at_the_second)
         assert not asked
         return
-    with pytest.raises(GivenUp):
+    with pytest.raises(GivenUpError):
         rows.products(vector, cosine=False, out=out, between=give_up_at_the_second)
     assert np.isfinite(out).sum() == 2 * BLOCK_ROWS
 
