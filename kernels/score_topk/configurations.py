@@ -11,7 +11,7 @@ from kernels.compilation import TARGETS, Configuration
 from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, EXACT_WARPS, KEEPS, RANKING_WARPS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_WARPS, KEEPS, RANKING_WARPS
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
 
@@ -23,6 +23,7 @@ DTYPES = (
     (torch.float32, "fp32", "fp16"),
     (torch.float32, "fp32", "bf16"),
 )
+TABLE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LISTS = {
     "exclude_items_ptr": "*i64",
     "exclude_bounds_ptr": "*i64",
@@ -87,12 +88,12 @@ def _select_blocks() -> Iterator[Configuration]:
 
 
 def _exact_keys() -> Iterator[Configuration]:
-    for (_, z_type, table_type), lists, d in product(DTYPES, (False, True), (64, 128)):
+    for (z_dtype, z_type, table_type), lists, d in product(DTYPES, (False, True), (64, 128)):
         given = LISTS if lists else {}
         shared = {
             **dict.fromkeys(name for name in LISTS if name not in given),
             "D": d,
-            "STEP_D": EXACT_STEP,
+            "STEP_D": launch_plan.exact_step(d, z_dtype, TABLE_DTYPES[table_type]),
             "ITEMS": EXACT_ITEMS,
             "BATCH": BATCH,
             "HAS_EXCLUDE": lists,

@@ -11,7 +11,7 @@ from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.edits import NO_EDITS, EditLists, by_tile
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
-from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_STEP, EXACT_WARPS, RANKING_WARPS
+from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_WARPS, RANKING_WARPS
 from kernels.score_topk.ragged import RaggedItems, RaggedScores
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
@@ -42,7 +42,7 @@ def launch_score_topk(
     exclude, candidates, additive = _lined_up(exclude), _lined_up(candidates), _lined_up(additive)
     exclude = None if exclude is None or len(exclude.indices) == 0 else exclude
     additive = None if additive is None or len(additive.indices) == 0 else additive
-    z, table = z.contiguous(), table.contiguous()
+    z, table = (z if z.dtype == table.dtype else z.float()).contiguous(), table.contiguous()
     rankable = None if rankable is None else rankable.contiguous()
     result = (
         torch.empty(len(z), k, dtype=torch.int64, device=z.device),
@@ -54,14 +54,13 @@ def launch_score_topk(
             _rank_candidates(z, table, k, exclude, candidates, additive, rankable, result)
             return result
         capability = _capability(z.device)
-        factors = z if z.dtype == table.dtype else z.float()
-        tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], factors.dtype, capability)
+        tiles = launch_plan.catalogue_plan(len(z), len(table), z.shape[1], z.dtype, capability)
         slab = launch_plan.sessions_at_a_time(k, triton.cdiv(len(table), tiles.block_v), tiles)
         for begin in range(0, len(z), slab):
             end = min(begin + slab, len(z))
             part = (result[0][begin:end], result[1][begin:end], result[2][begin:end])
             out, added = _slab(exclude, begin, end), _slab(additive, begin, end)
-            _rank_catalogue(z[begin:end], factors[begin:end], table, k, out, added, rankable, tiles, part)
+            _rank_catalogue(z[begin:end], table, k, out, added, rankable, tiles, part)
     return result
 
 
@@ -85,7 +84,6 @@ def _capability(device: torch.device) -> int:
 
 def _rank_catalogue(
     z: torch.Tensor,
-    factors: torch.Tensor,
     table: torch.Tensor,
     k: int,
     exclude: RaggedItems | None,
@@ -94,7 +92,7 @@ def _rank_catalogue(
     tiles: launch_plan.CataloguePlan,
     result: Result,
 ) -> None:
-    """All four launches for a slab of sessions; ``factors`` are z in the dtype that is multiplied."""
+    """All four launches for a slab of sessions."""
     num_sessions, num_items, dimension = len(z), len(table), z.shape[1]
     num_tiles = triton.cdiv(num_items, tiles.block_v)
     row_blocks = triton.cdiv(num_sessions, tiles.block_b)
@@ -107,7 +105,7 @@ def _rank_catalogue(
     maxima = torch.empty(num_sessions, num_tiles, dtype=torch.float32, device=z.device)
     part_maximum, part_sum = torch.empty(2, num_sessions, num_parts, dtype=torch.float32, device=z.device).unbind(0)
     block_maxima_kernel[(row_blocks, num_parts)](
-        factors,
+        z,
         table,
         maxima,
         part_maximum,
@@ -161,7 +159,7 @@ def _rank_catalogue(
         selection.slots,
         BLOCK_V=tiles.block_v,
         D=dimension,
-        STEP_D=EXACT_STEP,
+        STEP_D=launch_plan.exact_step(dimension, z.dtype, table.dtype),
         ITEMS=EXACT_ITEMS,
         BATCH=BATCH,
         HAS_EXCLUDE=exclude is not None,
@@ -205,7 +203,7 @@ def _rank_candidates(
         len(table),
         num_parts,
         D=z.shape[1],
-        STEP_D=EXACT_STEP,
+        STEP_D=launch_plan.exact_step(z.shape[1], z.dtype, table.dtype),
         ITEMS=EXACT_ITEMS,
         BATCH=BATCH,
         HAS_EXCLUDE=exclude is not None,

@@ -27,7 +27,6 @@ KEEPS = (32, 128, 1024)
 BATCH = 32
 CHUNK = 1024
 EXACT_ITEMS = 256
-EXACT_STEP = 16
 EXACT_WARPS = 8
 # Keys sorted at once: the network is unrolled, and a larger one takes minutes to compile.
 MOST_SORTED = 4096
@@ -108,6 +107,12 @@ def sessions_at_a_time(k: int, num_blocks: int, plan: CataloguePlan) -> int:
     """Sessions of which maxima and exact scores are held at a time: whole tiles, at least one."""
     fitting = min(MAXIMA_AT_A_TIME // num_blocks, KEYS_AT_A_TIME // (slots_used(k, num_blocks) * plan.block_v))
     return max(fitting // plan.block_b, 1) * plan.block_b
+
+
+def exact_step(dimension: int, z_dtype: torch.dtype, table_dtype: torch.dtype) -> int:
+    """Columns that are scored exactly at a time."""
+    # Wide rows of two dtypes spill at 16 in Triton 3.9.
+    return 32 if dimension > 64 and z_dtype != table_dtype else 16
 
 
 def looks_through(num_sessions: int, num_tiles: int, num_edits: int) -> bool:

@@ -17,6 +17,7 @@ _GRADIENTS = ["grad", "grad_projected"]
 def _all_rows(name: str, kernel: Any, others: str, sums: list[str], dtype: str, width: int, causal: bool) -> Configuration:
     floats = ["projected", *{"forward": ["attended"], "queries": ["attended", *_GRADIENTS]}.get(name, _GRADIENTS)]
     size, compared, warps = (forward if name == "forward" else backward).shape_of_program(DTYPES[dtype], width)
+    step_of = backward.step_of_key_products if name == "keys" else forward.step_of_product
     return Configuration(
         name=f"session_attention {name} {dtype} width={width}{' causal' if causal else ''}",
         kernel=kernel,
@@ -35,7 +36,7 @@ def _all_rows(name: str, kernel: Any, others: str, sums: list[str], dtype: str, 
             "ROWS": size,
             others: compared,
             "CAUSAL": causal,
-            **({"STEP": forward.step_of_product(DTYPES[dtype], width)} if name == "keys" else {}),
+            "STEP": step_of(DTYPES[dtype], width),
             "WIDE": tl.float32,
             "INPUT_PRECISION": "tf32x3",
         },

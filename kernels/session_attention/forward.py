@@ -58,6 +58,7 @@ def session_attention_fwd_kernel(
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     CAUSAL: tl.constexpr,
+    STEP: tl.constexpr,
     WIDE: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ) -> None:
@@ -76,7 +77,10 @@ def session_attention_fwd_kernel(
     within = (column < WIDTH)[None, :]
     projected_ptr += head * WIDTH
     of_row = place[:, None] * (3 * D) + column[None, :]
-    query = tl.load(projected_ptr + first * (3 * D) + of_row, mask=present[:, None] & within, other=0.0)
+    queries_ptr = projected_ptr + first * (3 * D)
+    if STEP == BLOCK_W:
+        query = tl.load(queries_ptr + of_row, mask=present[:, None] & within, other=0.0)
+    query_ptr = queries_ptr + place * (3 * D)
 
     largest = tl.full([ROWS], float("-inf"), dtype=WIDE)
     total = tl.zeros([ROWS], dtype=WIDE)
@@ -91,9 +95,13 @@ def session_attention_fwd_kernel(
         key = start + key_place
         inside = (key < stop)[:, None] & within
         keys_ptr = projected_ptr + (first + start) * (3 * D) + D
-        keys = tl.load(keys_ptr + of_key, mask=inside, other=0.0)
         values = tl.load(keys_ptr + D + of_key, mask=inside, other=0.0)
-        scores = tl.dot(query, tl.trans(keys), input_precision=INPUT_PRECISION, out_dtype=WIDE) * scale
+        if STEP == BLOCK_W:
+            keys = tl.load(keys_ptr + of_key, mask=inside, other=0.0)
+            scores = tl.dot(query, tl.trans(keys), input_precision=INPUT_PRECISION, out_dtype=WIDE) * scale
+        else:
+            key_ptr = keys_ptr + key_place * (3 * D)
+            scores = in_steps(query_ptr, present, key_ptr, key < stop, WIDTH, BLOCK_W, STEP, WIDE, INPUT_PRECISION) * scale
         visible = (key[None, :] >= begin[:, None]) & (key[None, :] < end[:, None])
         if CAUSAL:
             visible = visible & (key[None, :] <= place[:, None])
@@ -123,14 +131,13 @@ def block_width(width: int) -> int:
 
 def shape_of_program(dtype: torch.dtype, width: int) -> tuple[int, int, int]:
     """Rows of a tile, rows it is compared with at once, and warps; float32 is multiplied in three parts."""
-    wide = width > 64
     if dtype.itemsize == 2:
-        return (32 if wide else 64), 32, 4
-    return 16, 16, 8 if wide else 4
+        return (32 if width > 64 else 64), 32, 4
+    return 16, 16, 4
 
 
 def step_of_product(dtype: torch.dtype, width: int) -> int:
-    """Columns of a product that the backward pass takes at a time: all, where their registers are there."""
+    """Columns of a product that are taken at a time: all, where their registers are there."""
     return 16 if width > 64 and dtype.itemsize > 2 else block_width(width)
 
 
@@ -160,6 +167,7 @@ def launch(
                 ROWS=size,
                 KEYS=keys,
                 CAUSAL=causal,
+                STEP=step_of_product(projected.dtype, width),
                 WIDE=tl.float64 if wide == torch.float64 else tl.float32,
                 INPUT_PRECISION="tf32x3",
                 num_warps=warps,

@@ -55,6 +55,24 @@ MUTATIONS = [
         f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-all rows]",
     ),
     (
+        FORWARD,
+        "in_steps(query_ptr, present, key_ptr,",
+        "in_steps(query_ptr, present, query_ptr,",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-causal]",
+    ),
+    (
+        BACKWARD,
+        "in_steps(key_ptr, key < stop, query_ptr,",
+        "in_steps(key_ptr, key < stop, grad_row_ptr,",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-all rows]",
+    ),
+    (
+        BACKWARD,
+        "in_steps(value_ptr, key < stop, grad_row_ptr,",
+        "in_steps(value_ptr, key < stop, query_ptr,",
+        f"{TESTS}::test_errors_in_narrow_numbers_stay_within_rounding[96-1-dtype0-1e-05-1e-06-causal]",
+    ),
+    (
         LAST_ROW,
         "grad_ptr + query * D, exists, D,",
         "queries_ptr + query * D, exists, D,",
