@@ -16,6 +16,9 @@ class EmbeddingMetrics:
         self.known_texts = Counter(f"{name}_known_texts", "Changed items whose text had a vector", registry=registry)
         self.new_texts = Counter(f"{name}_new_texts", "Items whose text went to the language model", registry=registry)
         self.forward_texts = Counter(f"{name}_forward_texts", "Texts the language model has read", registry=registry)
+        self.queue_seconds = Histogram(
+            f"{name}_queue_seconds", "Waiting for the language model", buckets=LATENCY_BUCKETS, registry=registry
+        )
         self.forward_seconds = Histogram(
             f"{name}_forward_seconds", "Time of one round of the model", buckets=LATENCY_BUCKETS, registry=registry
         )

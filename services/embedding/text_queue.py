@@ -163,6 +163,7 @@ class TextQueue:
 
     def _land(self, flight: _Flight, result: npt.NDArray[np.float16] | None, queue_ns: int, model_ns: int) -> None:
         del self._flights[flight.key]
+        self._metrics.queue_seconds.observe(queue_ns / 1e9)
         if result is None:
             self._metrics.model_faults.inc()
             if flight.waiting:
