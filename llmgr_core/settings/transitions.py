@@ -25,6 +25,9 @@ class TransitionSettings(Section):
         text_sharpness: a neighbour counts by its cosine to this power.
         text_halving: h, an item with so many training clicks borrows half of what one without any would.
         text_kept: heaviest neighbours of each item that serving keeps after sharing.
+        text_new_targets: an item without a training click has so many times the mean transition of its text neighbours.
+        text_new_sources: and leads where they lead, this many times as strongly.
+        text_new_rank: directions of the whitened text vectors that decide who its neighbours are.
     """
 
     window: int = Field(default=20, ge=1, le=1000)
@@ -41,3 +44,6 @@ class TransitionSettings(Section):
     text_sharpness: float = Field(default=4.0, ge=0.0)
     text_halving: float = Field(default=15.0, gt=0.0)
     text_kept: int = Field(default=200, ge=1)
+    text_new_targets: float = Field(default=1.0, ge=0.0)
+    text_new_sources: float = Field(default=1.0, ge=0.0)
+    text_new_rank: int = Field(default=64, ge=1, le=4096)

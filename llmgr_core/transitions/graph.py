@@ -17,7 +17,7 @@ from llmgr_core.errors import ArtefactError
 from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.counting import count_transitions
-from llmgr_core.transitions.lookup import ClickRows, expand_clicks
+from llmgr_core.transitions.lookup import ClickRows, expand_clicks, sum_by_item
 
 FILE_NAME = "transitions.safetensors"
 
@@ -90,26 +90,20 @@ class TransitionGraph:
         Returns:
             item indices int32 [m], ascending and distinct, and their scores float32 [m].
         """
-        settings, indptr = self.settings, self.indptr
         neighbours, weights = [], []
         factor = 1.0
-        for item in reversed(items[-settings.clicks :]):
+        for item in reversed(items[-self.settings.clicks :]):
             if 0 <= item < self.num_items:
-                start, end = indptr[item], indptr[item + 1]
-                neighbours.append(self.neighbours[start:end])
-                weights.append(self.weights[start:end] * np.float32(factor))
-            factor *= settings.click_decay
-        if not neighbours:
-            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
-        if len(neighbours) == 1:
-            return neighbours[0], weights[0]
-        flat = np.concatenate(neighbours)
-        if not len(flat):
-            return flat, np.zeros(0, dtype=np.float32)
-        order = np.argsort(flat)
-        ordered = flat[order]
-        first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        return ordered[first], np.add.reduceat(np.concatenate(weights)[order], first)
+                row, strengths = self.row(int(item))
+                neighbours.append(row)
+                weights.append(strengths * np.float32(factor))
+            factor *= self.settings.click_decay
+        return sum_by_item(neighbours, weights)
+
+    def row(self, item: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Where an item of the graph leads: indices int32 [m], ascending, and W float32 [m]."""
+        edges = slice(self.indptr[item], self.indptr[item + 1])
+        return self.neighbours[edges], self.weights[edges]
 
     def save(self, directory: Path) -> None:
         """Write ``transitions.safetensors`` into an existing directory."""

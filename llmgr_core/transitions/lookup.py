@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,3 +57,25 @@ def expand_clicks(indptr: Ints, prefixes: Sessions, settings: TransitionSettings
     click = np.repeat(np.arange(len(item), dtype=np.int64), counts)
     edges = np.arange(first[-1]) + (indptr[item] - first[:-1])[click]
     return ClickRows(len(prefixes), prefix, settings.click_decay ** before_last.astype(np.float64), click, edges)
+
+
+def sum_by_item(
+    items: Sequence[npt.NDArray[np.integer]], weights: Sequence[npt.NDArray[np.float32]]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Distinct items of some rows, int32 ascending, and the sum of the weights of each, float32.
+
+    Args:
+        items: item indices of each row, ascending and distinct.
+        weights: as many of each row.
+    """
+    if not items:
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+    if len(items) == 1:
+        return items[0].astype(np.int32, copy=False), weights[0]
+    flat, weight = np.concatenate(items), np.concatenate(weights)
+    if not len(flat):
+        return flat.astype(np.int32, copy=False), weight
+    order = np.argsort(flat)
+    ordered = flat[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    return ordered[first].astype(np.int32, copy=False), np.add.reduceat(weight[order], first)
