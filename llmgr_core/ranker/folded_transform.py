@@ -73,7 +73,7 @@ class FoldedTransform:
         vectors: npt.NDArray[np.floating] | None,
         has_text: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float32]:
-        """c_v of many items.
+        """c_v of many items; those without an ID vector get the very bits that ``row`` gives them.
 
         Args:
             id_vectors: x_v, float32 [n, d]; rows without ``has_id`` are not read.
@@ -93,10 +93,13 @@ class FoldedTransform:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             block = slice(start, start + ROWS_AT_ONCE)
             places = start + np.flatnonzero(has_text[block])
-            chosen = vectors[places]
-            self.require_usable(chosen)
-            factor = np.where(has_id[places], np.float32(1.0), np.float32(self.text_only_scale))
-            rows[places] += factor[:, None] * self.text_part(chosen)
+            self.require_usable(vectors[places])
+            with_id = places[has_id[places]]
+            rows[with_id] += self.text_part(vectors[with_id])
+            # One at a time: a product of many rows may round otherwise than that of one, and a new item's row is one row
+            # everywhere, bit for bit.
+            for place in places[~has_id[places]]:
+                rows[place] = np.float32(self.text_only_scale) * self.text_part(vectors[place : place + 1])[0]
         return rows
 
     def require_usable(self, vectors: npt.NDArray[np.floating]) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.ranker.folded_transform import FoldedTransform
 from llmgr_core.ranker.scoring import ScoringSettings
+from llmgr_core.ranker.tail_text import takes_text
+
+if TYPE_CHECKING:
+    from llmgr_core.ranker.text_lenders import TextLenders
+    from llmgr_core.transitions import TransitionGraph
 
 SessionVector = Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 """(node vectors float32 [n, d], node of each click int64 [t]) -> z_s float32 [d], the head applied."""
@@ -39,8 +44,10 @@ class RankerParts:
         max_clicks: clicks that are encoded; earlier ones only count as seen.
         cosine: compare directions (times ``logit_scale``) rather than plain inner products.
         logit_scale: factor of the logits.
-        transitions: the sparse term, or None.
+        transitions: the sparse term of the items with training clicks, or None.
+        lenders: of whom other items borrow theirs; None where they have none.
         scoring: weight of that term, temperature, default for seen items.
+        text_below: items with so many training clicks have no text in their rows; 0: every item has.
     """
 
     version: str
@@ -53,10 +60,17 @@ class RankerParts:
     max_clicks: int
     cosine: bool
     logit_scale: float
-    transitions: Transitions | None
+    transitions: TransitionGraph | None
     scoring: ScoringSettings
+    text_below: int = 0
+    lenders: TextLenders | None = None
 
     @property
     def num_items(self) -> int:
         """V, items the ranker was trained with."""
         return len(self.item_ids)
+
+    @property
+    def takes_text(self) -> npt.NDArray[np.bool_]:
+        """bool [V], items whose rows have a text part where they have a text vector; new items always do."""
+        return takes_text(self.popularity, self.text_below)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from llmgr_core.ranker.item_rows import ItemRows
 from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.ranker.ranking import Ranking
 from llmgr_core.ranker.snapshot import UNKNOWN, Snapshot
+
+if TYPE_CHECKING:
+    from llmgr_core.transitions.borrowing import BorrowedTransitions, Loan
 
 Indices = npt.NDArray[np.int64]
 
@@ -61,18 +65,22 @@ class RankerRuntime:
             raise InputError(f"{len(vectors)} text vectors for the {parts.num_items} items of the bundle")
         self.parts = parts
         self._writer = threading.Lock()
+        self._takes_text = parts.takes_text
         has_text = np.zeros(parts.num_items, dtype=np.bool_)
         if vectors is not None and parts.transform is not None:
-            has_text[:] = True if present is None else present
+            has_text[:] = self._takes_text if present is None else present & self._takes_text
             rows = parts.transform.rows(parts.id_vectors, parts.has_id, vectors, has_text)
         else:
             rows = np.where(parts.has_id[:, None], parts.id_vectors, np.float32(0.0))
         self._item_ids = list(parts.item_ids)
         self._index_of = {item_id: index for index, item_id in enumerate(self._item_ids)}
         self._empty = set(np.flatnonzero(~parts.has_id & ~has_text).tolist())
-        self._snapshot = Snapshot(
-            parts, ItemRows.from_array(rows), _ascending(self._empty), frozenset(), sequence, self._index_of, self._item_ids
-        )
+        self._borrowed: BorrowedTransitions | None = None
+        if parts.lenders is not None and parts.transitions is not None:
+            borrowing = (parts.popularity == 0) & has_text
+            known = np.zeros((parts.num_items, 0), dtype=np.float16) if vectors is None else vectors
+            self._borrowed = parts.lenders.lend(parts.transitions, known, borrowing)
+        self._publish(ItemRows.from_array(rows), _ascending(self._empty), frozenset(), sequence)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -129,6 +137,7 @@ class RankerRuntime:
         edited: dict[int, npt.NDArray[np.float32]] = {}
         added: dict[str, int] = {}
         added_rows: list[npt.NDArray[np.float32]] = []
+        loans: dict[int, Loan | None] = {}
         refused: list[str] = []
         for change in changes:
             index = self._index_of.get(change.item_id, added.get(change.item_id, UNKNOWN))
@@ -145,6 +154,7 @@ class RankerRuntime:
                     continue
                 index = added[change.item_id] = current.rows.count + len(added)
                 added_rows.append(row)
+                loans[index] = self._loan(index, change.vector)
                 if change.removed:
                     deleted.add(index)
                 continue
@@ -153,6 +163,7 @@ class RankerRuntime:
                 added_rows[index - current.rows.count] = row if row is not None else np.zeros_like(added_rows[0])
             else:
                 edited[index] = row if row is not None else np.zeros(current.rows.dimension, dtype=np.float32)
+            loans[index] = self._loan(index, change.vector)
             (empty.add if row is None else empty.discard)(index)
         rows = current.rows
         if edited:
@@ -163,17 +174,31 @@ class RankerRuntime:
         if deleted != current.deleted or empty != self._empty:
             unrankable = _ascending(deleted | empty)
         self._empty = empty
+        if self._borrowed is not None:
+            self._borrowed = self._borrowed.with_loans(loans)
         # Names last: a snapshot never looks past its own rows, so readers of the current one do not see them.
         self._item_ids.extend(added)
         self._index_of.update(added)
         reached = current.sequence if sequence is None else sequence
-        self._snapshot = Snapshot(self.parts, rows, unrankable, frozenset(deleted), reached, self._index_of, self._item_ids)
+        self._publish(rows, unrankable, frozenset(deleted), reached)
         return refused
+
+    def _publish(self, rows: ItemRows, unrankable: Indices, deleted: frozenset[int], sequence: int) -> None:
+        transitions = self.parts.transitions if self._borrowed is None else self._borrowed
+        self._snapshot = Snapshot(self.parts, rows, unrankable, deleted, sequence, transitions, self._index_of, self._item_ids)
+
+    def _loan(self, index: int, vector: npt.NDArray[np.floating] | None) -> Loan | None:
+        """Of whom an item borrows transitions; None for one with training clicks, or without text."""
+        parts = self.parts
+        clicked = index < parts.num_items and bool(parts.popularity[index])
+        if parts.lenders is None or parts.transitions is None or vector is None or clicked:
+            return None
+        return parts.lenders.loan(vector, parts.transitions.settings)
 
     def _row(self, index: int, vector: npt.NDArray[np.floating] | None) -> npt.NDArray[np.float32] | None:
         known = 0 <= index < self.parts.num_items and bool(self.parts.has_id[index])
         id_vector = self.parts.id_vectors[index] if known else None
-        if self.parts.transform is None:
+        if self.parts.transform is None or (0 <= index < len(self._takes_text) and not self._takes_text[index]):
             return id_vector
         return self.parts.transform.row(id_vector, vector)
 

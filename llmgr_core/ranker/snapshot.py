@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.ranker.item_rows import ItemRows
-from llmgr_core.ranker.parts import RankerParts
+from llmgr_core.ranker.parts import RankerParts, Transitions
 from llmgr_core.ranker.ranking import Ranking, Stages, rank_scores
 
 Indices = npt.NDArray[np.int64]
@@ -28,6 +28,7 @@ class Snapshot:
         unrankable: int64 [u], items that are deleted or have neither an ID vector nor text; in ascending order.
         deleted: those of them that are deleted.
         sequence: number of the last change that went in.
+        transitions: the sparse term, what new items borrow included, or None.
     """
 
     parts: RankerParts
@@ -35,6 +36,7 @@ class Snapshot:
     unrankable: Indices
     deleted: frozenset[int]
     sequence: int
+    transitions: Transitions | None
     _index_of: Mapping[str, int]
     _item_ids: Sequence[str]
 
@@ -109,12 +111,11 @@ class Snapshot:
 
     def encoded_clicks(self, clicks: Indices) -> Indices:
         """Those of known clicks, int64, that the encoder reads: the last ``max_clicks``, of items that have a row."""
-        encoded = clicks[-self.parts.max_clicks :]
-        return encoded[np.any(self.rows.vectors(encoded) != 0.0, axis=1)] if len(encoded) else encoded
+        return self._encoded(clicks)[0]
 
     def transition_terms(self, clicks: Indices) -> tuple[Indices, npt.NDArray[np.float32]]:
         """w log(1 + c t(s, v)) / temperature where it is not zero: items int64 [m], distinct and rising, and terms [m]."""
-        scoring, graph = self.parts.scoring, self.parts.transitions
+        scoring, graph = self.parts.scoring, self.transitions
         if graph is None or scoring.transition_weight == 0.0:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
         items, strengths = graph.lookup(clicks)
@@ -124,11 +125,18 @@ class Snapshot:
 
     def _session_vector(self, clicks: Indices) -> npt.NDArray[np.float32] | None:
         """z_s float32 [d]; None where no click has a row."""
-        encoded = self.encoded_clicks(clicks)
+        encoded, vectors = self._encoded(clicks)
         if not len(encoded):
             return None
-        nodes, click_nodes = np.unique_inverse(encoded)
-        return self.parts.session_vector(self.rows.vectors(nodes), click_nodes)
+        _, first, click_nodes = np.unique(encoded, return_index=True, return_inverse=True)
+        return self.parts.session_vector(vectors[first], click_nodes)
+
+    def _encoded(self, clicks: Indices) -> tuple[Indices, npt.NDArray[np.float32]]:
+        """``encoded_clicks`` and their rows, float32 [n, d]."""
+        encoded = clicks[-self.parts.max_clicks :]
+        vectors = self.rows.vectors(encoded)
+        has_row = vectors.any(axis=1)
+        return encoded[has_row], vectors[has_row]
 
     def _scores(
         self,

@@ -19,6 +19,8 @@ from llmgr_core.ranker.folded_transform import FoldedTransform
 from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.ranker.scoring import ScoringSettings
 from llmgr_core.ranker.session_vector import build_session_vector
+from llmgr_core.ranker.text_lenders import TextLenders
+from llmgr_core.ranker.tail_text import takes_text
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.transitions import TransitionGraph
 
@@ -42,6 +44,9 @@ class RankerDescription(BaseModel):
         text_dimension: D, 0 without text.
         fingerprint: encoder fingerprint of the text vectors it was trained with, "" without text.
         scoring: transition weight, temperature, default for seen items.
+        text_below: items with so many training clicks have no text in their rows; 0: every item has.
+        text_lenders: whether ``text_lenders.safetensors`` is part of it. A ranker from before there were any does not say so,
+            and its new items borrow no transitions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +58,8 @@ class RankerDescription(BaseModel):
     text_dimension: int
     fingerprint: str
     scoring: ScoringSettings
+    text_below: int = 0
+    text_lenders: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class StoredRanker:
         popularity: int64 [V], training clicks.
         transform: makes rows; None without text.
         transitions: pruned transition graph.
+        lenders: of whom items without a training click borrow transitions; None where they have none.
     """
 
     description: RankerDescription
@@ -74,11 +82,17 @@ class StoredRanker:
     popularity: npt.NDArray[np.int64]
     transform: FoldedTransform | None
     transitions: TransitionGraph
+    lenders: TextLenders | None = None
 
     @property
     def id_vectors(self) -> npt.NDArray[np.float32]:
         """x_v, float32 [V, d]."""
         return self.tensors["id_table"]
+
+    @property
+    def takes_text(self) -> npt.NDArray[np.bool_]:
+        """bool [V], items whose rows have a text part where they have a text vector."""
+        return takes_text(self.popularity, self.description.text_below)
 
     def write(self, directory: Path) -> None:
         """Write the ranker's files into an existing directory."""
@@ -97,7 +111,10 @@ class StoredRanker:
                 directory / TRANSFORM_NAME,
             )
         self.transitions.save(directory)
-        text = json.dumps(self.description.model_dump(), indent=2)
+        if self.lenders is not None:
+            self.lenders.write(directory)
+        description = self.description.model_copy(update={"text_lenders": self.lenders is not None})
+        text = json.dumps(description.model_dump(), indent=2)
         (directory / SETTINGS_NAME).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -113,9 +130,10 @@ class StoredRanker:
             has_id, popularity = tensors.pop("has_id").astype(np.bool_), tensors.pop("popularity")
             model = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
             transform = _read_transform(directory) if description.text_dimension else None
+            lenders = TextLenders.read(directory) if description.text_lenders else None
         except (OSError, ValueError, KeyError, ValidationError, SafetensorError) as error:
             raise ArtefactError(f"{directory} holds no usable ranker: {error}", "run `llmgr distil` again") from None
-        stored = cls(description, model, has_id, popularity, transform, TransitionGraph.load(directory))
+        stored = cls(description, model, has_id, popularity, transform, TransitionGraph.load(directory), lenders)
         stored._require_consistent(directory)
         return stored
 
@@ -135,6 +153,8 @@ class StoredRanker:
             logit_scale=float(np.exp(self.tensors["logits.log_scale"])),
             transitions=self.transitions,
             scoring=self.description.scoring,
+            text_below=self.description.text_below,
+            lenders=self.lenders,
         )
 
     def _require_consistent(self, directory: Path) -> None:
@@ -143,6 +163,8 @@ class StoredRanker:
         shapes.append(self.transitions.num_items == items)
         if self.transform is not None:
             shapes.append(self.transform.matrix.shape == (self.description.text_dimension, width))
+        if self.lenders is not None:
+            shapes.append(self.lenders.fits(items, self.description.text_dimension))
         if not all(shapes):
             raise ArtefactError(f"the files of the ranker in {directory} do not fit each other", "run `llmgr distil` again")
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from llmgr_core.ranker.scoring import ScoringSettings
 from llmgr_core.ranker.stored import RankerDescription, StoredRanker, Variant
+from llmgr_core.ranker.text_lenders import TextLenders
 from llmgr_core.sessions import Examples, Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
+from llmgr_core.transitions.borrowing import BorrowedTransitions
 from llmgr_core.transitions.text_smoothing import smooth_by_text
 from trainer.distil.recipe import StudentScorer
 from trainer.distil.student import Student, TextVectors
@@ -29,6 +31,17 @@ def served_transitions(train: Sessions, settings: TransitionSettings, student: S
     if student.transform is None or settings.text_neighbours == 0:
         return graph.pruned()
     return smooth_by_text(graph, student.whitened.cpu().numpy(), clicks)
+
+
+def text_lenders(
+    student: Student, text: TextVectors | None, popularity: npt.NDArray[np.int64], settings: TransitionSettings
+) -> TextLenders | None:
+    """Of whom items without a training click borrow transitions (see BorrowedTransitions); nobody without text."""
+    if student.transform is None or text is None or settings.text_neighbours == 0:
+        return None
+    return TextLenders.collect(
+        student.transform.whitening, text.vectors, (popularity > 0) & text.present, settings.text_new_rank
+    )
 
 
 def finish_ranker(
@@ -58,12 +71,16 @@ def finish_ranker(
         The ranker, and what was measured on the way.
     """
     scorer = StudentScorer(student)
+    lenders = text_lenders(student, text, popularity, graph.settings)
+    lent = BorrowedTransitions(graph)
+    if lenders is not None and text is not None:
+        lent = lenders.lend(graph, text.vectors, (popularity == 0) & text.present)
     transitions = fit_transition_weight(
-        scorer.scores, graph, validation, heldout, include_seen=include_seen, heldout_loss=heldout_loss
+        scorer.scores, lent, validation, heldout, include_seen=include_seen, heldout_loss=heldout_loss
     )
 
     def with_transitions(examples: Examples) -> Tensor:
-        terms = graph.scores(examples.prefixes(graph.settings.clicks))
+        terms = lent.scores(examples.prefixes(graph.settings.clicks))
         return scorer.scores(examples) + transitions.weight * torch.log1p(transitions.slope * terms)
 
     temperature = fit_temperature(with_transitions, validation, include_seen=include_seen)
@@ -80,6 +97,7 @@ def finish_ranker(
             temperature=temperature.temperature,
             include_seen=include_seen,
         ),
+        text_below=0 if text is None else text.below,
     )
     stored = StoredRanker(
         description=description,
@@ -88,5 +106,6 @@ def finish_ranker(
         popularity=np.asarray(popularity, dtype=np.int64),
         transform=None if student.transform is None else student.transform.folded(),
         transitions=graph,
+        lenders=lenders,
     )
     return stored, {"transitions": asdict(transitions), "calibration": asdict(temperature)}

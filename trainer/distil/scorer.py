@@ -11,6 +11,8 @@ from llmgr_core.graphs import SessionBatch
 from llmgr_core.ranker.online import OnlineRanker
 from llmgr_core.ranker.stored import StoredRanker
 from llmgr_core.sessions import Examples
+from llmgr_core.transitions import TransitionGraph
+from llmgr_core.transitions.borrowing import BorrowedTransitions
 
 
 class RankerScorer:
@@ -42,18 +44,21 @@ class RankerScorer:
         description = stored.description
         self.name = name or ("ranker " + description.variant + ("" if with_transitions else ", no transitions"))
         self._scoring = description.scoring
-        self._graph = stored.transitions if with_transitions and self._scoring.transition_weight else None
         self._max_clicks = description.encoder.max_clicks
         self._model = OnlineRanker(description.num_items, description.encoder, description.head_hidden)
         self._model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
         self._model.eval().requires_grad_(False)
         self._model.encoder.freeze()
         rankable = stored.has_id
+        graph: TransitionGraph | BorrowedTransitions = stored.transitions
         rows = np.where(rankable[:, None], stored.id_vectors, np.float32(0.0))
         if stored.transform is not None and vectors is not None:
-            has_text = np.ones(len(vectors), dtype=np.bool_) if present is None else present
+            has_text = stored.takes_text if present is None else present & stored.takes_text
             rows = stored.transform.rows(stored.id_vectors, stored.has_id, vectors, has_text)
             rankable = rankable | has_text
+            if stored.lenders is not None:
+                graph = stored.lenders.lend(stored.transitions, vectors, (stored.popularity == 0) & has_text)
+        self._graph = graph if with_transitions and self._scoring.transition_weight else None
         self._rows = torch.from_numpy(rows)
         self._unrankable = torch.from_numpy(np.flatnonzero(~rankable))
 

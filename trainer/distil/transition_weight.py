@@ -13,6 +13,7 @@ from torch import Tensor
 from llmgr_core.evaluation import summarise
 from llmgr_core.sessions import Examples
 from llmgr_core.transitions import TransitionGraph
+from llmgr_core.transitions.borrowing import BorrowedTransitions
 
 ScoreFunction = Callable[[Examples], Tensor]
 """Examples to logits, float32 [B, V]; minus infinity for what cannot be ranked."""
@@ -45,7 +46,7 @@ class TransitionFit:
 
 def fit_transition_weight(
     score: ScoreFunction,
-    graph: TransitionGraph,
+    graph: TransitionGraph | BorrowedTransitions,
     validation: Examples,
     heldout: Examples,
     *,
@@ -91,7 +92,9 @@ class _Contenders:
 
     @classmethod
     @torch.inference_mode()
-    def collect(cls, score: ScoreFunction, graph: TransitionGraph, examples: Examples, include_seen: bool) -> _Contenders:
+    def collect(
+        cls, score: ScoreFunction, graph: TransitionGraph | BorrowedTransitions, examples: Examples, include_seen: bool
+    ) -> _Contenders:
         parts: list[tuple[npt.NDArray[np.generic], ...]] = []
         first = 0
         for batch in in_blocks(examples, graph.num_items):
