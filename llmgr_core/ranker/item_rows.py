@@ -64,6 +64,22 @@ class ItemRows:
             _write(blocks[index // BLOCK_ROWS], slice(place, place + 1), row[None])
         return ItemRows(tuple(blocks), self.count, self.dimension)
 
+    def shared(self, share: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> ItemRows:
+        """The same rows, full blocks held elsewhere.
+
+        The last block stays where it is: new rows go into its spare places.
+
+        Args:
+            share: array to an equal one that nobody writes to.
+        """
+        full = self.count // BLOCK_ROWS
+        moved = ((share(directions), share(lengths)) for directions, lengths in self.blocks[:full])
+        blocks = tuple(
+            block if directions is block[0] and lengths is block[1] else (directions, lengths)
+            for block, (directions, lengths) in zip(self.blocks, moved, strict=False)
+        )
+        return ItemRows(blocks + self.blocks[full:], self.count, self.dimension)
+
     def vectors(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """c_v at these indices, float32 [m, d]."""
         directions, lengths = self._gather(indices)
