@@ -8,6 +8,7 @@ from pydantic import Field
 
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.security import SecuritySettings
+from llmgr_core.settings.tracing import TracingSettings
 
 
 class ServeSettings(Section):
@@ -40,6 +41,7 @@ class ServeSettings(Section):
         log_successes: write a log line for every answered request too.
         bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
         security: table [serve.security], of both servers.
+        tracing: table [serve.tracing], of both servers.
     """
 
     host: str = "127.0.0.1"
@@ -69,3 +71,4 @@ class ServeSettings(Section):
     log_successes: bool = False
     bundle_poll_s: float = Field(default=1.0, ge=0.0, le=3600.0)
     security: SecuritySettings = SecuritySettings()
+    tracing: TracingSettings = TracingSettings()

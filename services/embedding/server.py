@@ -14,6 +14,7 @@ from llmgr_core.settings import Settings
 from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.service import FULL_NAME, EmbeddingService
+from services.observability.tracing import tracer_of
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
@@ -52,6 +53,7 @@ class EmbeddingServer:
     _service: EmbeddingService
     _health: AsyncHealth
     _store: StoreWriter
+    _observer: CallObserver
     _page: MetricsPage | None
     _settings: Settings
 
@@ -65,6 +67,8 @@ class EmbeddingServer:
         self._store.close()
         if self._page is not None:
             self._page.close()
+        # It may wait for a collector that is away.
+        await asyncio.to_thread(self._observer.close)
 
 
 async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> EmbeddingServer:
@@ -80,7 +84,7 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
     """
     # Threads of the channel would answer "address in use" only after the store was opened.
     require_free_port(settings.serve.host, settings.serve.embedding_port)
-    observer = CallObserver("embedding", CollectorRegistry())
+    observer = CallObserver("embedding", CollectorRegistry(), tracer=tracer_of(settings.serve.tracing, "embedding"))
     security = ServerSecurity(settings.serve.security, observer)
     security.require_safe_host(settings.serve.host)
     store = open_store(store_path, encoder)
@@ -98,7 +102,7 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
         listening = Listening(settings.serve.host, port, page.port if page else None)
         store.announce(listening.address)
         await health.set_serving(True)
-        return EmbeddingServer(listening, server, service, health, store, page, settings)
+        return EmbeddingServer(listening, server, service, health, store, observer, page, settings)
     except BaseException:
         if page is not None:
             page.close()

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
+from services.observability.tracing import tracer_of
 from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.ranking.bundle_watcher import BundleWatcher, signature_of
 from services.ranking.change_follower import ChangeFollower
@@ -52,7 +53,8 @@ class RankingServer:
             require_free_port(settings.host, settings.ranking_port)
         self._settings = settings
         self.registry = CollectorRegistry()
-        self._observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes)
+        tracer = tracer_of(settings.tracing, "ranking")
+        self._observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes, tracer=tracer)
         self._security = ServerSecurity(settings.security, self._observer)
         self._security.require_safe_host(settings.host)
         served = signature_of(bundle_path, store_path)
@@ -118,6 +120,7 @@ class RankingServer:
             pool.shutdown(wait=False, cancel_futures=True)
         if self._page is not None:
             self._page.close()
+        self._observer.close()
         self.current.ranker.close()
 
     def _assemble(self) -> tuple[grpc.Server, SyncHealth]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -27,11 +27,14 @@ class _Observed:
 
     def __init__(self, name: str, context: Context, observer: CallObserver) -> None:
         self._name, self._context, self._observer = name, context, observer
+        self.reply: Message | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._started = time.perf_counter()
-        self._identity = request_id(self._context.invocation_metadata())
-        self._observer.started(self._name)
+        metadata = self._context.invocation_metadata()
+        self._identity = request_id(metadata)
+        self._trace = self._observer.started(self._name, metadata, self._identity)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         code, reason = grpc.StatusCode.CANCELLED, "CLIENT_GONE"
@@ -43,7 +46,7 @@ class _Observed:
             self._observer.failed(self._name, self._identity)
             code, reason = refuse(self._context, internal_error(self._identity), self._identity)
         seconds = time.perf_counter() - self._started
-        self._observer.finished(self._name, code, seconds, self._identity, reason)
+        self._observer.finished(self._name, code, seconds, self._identity, reason, trace=self._trace, reply=self.reply)
         return isinstance(error, Exception)
 
 
@@ -56,8 +59,9 @@ def unary_method(
     """A method that takes one message and gives one; ``answer`` raises RequestError to refuse."""
 
     async def handle(raw: bytes, context: Context) -> bytes:
-        with _Observed(name, context, observer):
-            return (await answer(parse(request_class, raw), context)).SerializeToString()
+        with _Observed(name, context, observer) as call:
+            call.reply = await answer(parse(request_class, raw), context)
+            return call.reply.SerializeToString()
         return b""
 
     return grpc.unary_unary_rpc_method_handler(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from prometheus_client import (
 )
 
 from llmgr_core.errors import LlmgrError
+from services.server.call_trace import NO_TRACE, CallTrace, CallTracer
 from services.server.request_context import current_caller
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -65,10 +67,19 @@ class CallObserver:
         service: short name for metrics and logs, "embedding" or "ranking".
         registry: where the metrics live; one per server, so that several servers fit into one process.
         log_successes: write a line for calls that went well too; a ranking server has too many of them.
+        tracer: records calls; None records none.
     """
 
-    def __init__(self, service: str, registry: CollectorRegistry, *, log_successes: bool = True) -> None:
+    def __init__(
+        self,
+        service: str,
+        registry: CollectorRegistry,
+        *,
+        log_successes: bool = True,
+        tracer: CallTracer | None = None,
+    ) -> None:
         self.registry = registry
+        self._tracer = tracer
         self.log = structlog.get_logger(service=service)
         self._log_successes = log_successes
         prefix = f"llmgr_{service}"
@@ -79,13 +90,29 @@ class CallObserver:
         ProcessCollector(registry=registry)
         self._running = Gauge(f"{prefix}_calls_running", "Calls in the server now", ["method"], registry=registry)
 
-    def started(self, method: str) -> None:
+    def started(
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]] | None = None, request_id: str = ""
+    ) -> CallTrace:
+        """A call has come; its trace is ended by ``finished``."""
         self._running.labels(method).inc()
+        return NO_TRACE if self._tracer is None else self._tracer.start(method, metadata, request_id)
 
-    def finished(self, method: str, code: grpc.StatusCode, seconds: float, request_id: str, reason: str = "") -> None:
+    def finished(
+        self,
+        method: str,
+        code: grpc.StatusCode,
+        seconds: float,
+        request_id: str,
+        reason: str = "",
+        *,
+        trace: CallTrace = NO_TRACE,
+        reply: Any = None,
+    ) -> None:
+        """A call is over; ``reply`` is the message it was answered with, if any."""
         self._running.labels(method).dec()
         self._calls.labels(method, code.name).inc()
         self._seconds.labels(method).observe(seconds)
+        trace.end(code, reason, reply)
         succeeded = code is grpc.StatusCode.OK
         if succeeded and not self._log_successes:
             return
@@ -94,12 +121,19 @@ class CallObserver:
             facts["reason"] = reason
         if (caller := current_caller()) is not None:
             facts["caller"] = caller
+        if trace.trace_id:
+            facts["trace_id"] = trace.trace_id
         if succeeded or code is grpc.StatusCode.CANCELLED:
             self.log.info("call", **facts)
         elif code in SERVER_FAULTS:
             self.log.error("call", **facts)
         else:
             self.log.warning("call", **facts)
+
+    def close(self) -> None:
+        """Send the traces that were not sent yet."""
+        if self._tracer is not None:
+            self._tracer.close()
 
     def failed(self, method: str, request_id: str) -> None:
         """Log the exception that is being handled, with its traceback.

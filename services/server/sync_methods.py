@@ -33,18 +33,20 @@ def unary_method(
 
     def handle(raw: bytes, context: grpc.ServicerContext) -> bytes:
         started = time.perf_counter()
-        identity = request_id(context.invocation_metadata())
-        observer.started(name)
-        code, reason = grpc.StatusCode.OK, ""
+        metadata = context.invocation_metadata()
+        identity = request_id(metadata)
+        trace = observer.started(name, metadata, identity)
+        code, reason, reply = grpc.StatusCode.OK, "", None
         try:
-            return answer(parse(request_class, raw), context).SerializeToString()
+            reply = answer(parse(request_class, raw), context)
+            return reply.SerializeToString()
         except RequestError as error:
             code, reason = refuse(context, error, identity)
         except Exception:
             observer.failed(name, identity)
             code, reason = refuse(context, internal_error(identity), identity)
         finally:
-            observer.finished(name, code, time.perf_counter() - started, identity, reason)
+            observer.finished(name, code, time.perf_counter() - started, identity, reason, trace=trace, reply=reply)
         return b""
 
     return grpc.unary_unary_rpc_method_handler(handle)
