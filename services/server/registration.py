@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -23,7 +25,7 @@ class SyncHealth:
 
     def __init__(self, server: grpc.Server, full_name: str) -> None:
         self._names = (OVERALL, full_name)
-        self._servicer = health.HealthServicer()
+        self._servicer = SyncHealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         self.set_serving(False)
 
@@ -31,18 +33,61 @@ class SyncHealth:
         for name in self._names:
             self._servicer.set(name, _status(serving))
 
+    def end_watches(self) -> None:
+        """Let go of those who watch, once the server takes no new calls: their streams would hold it for all of its drain."""
+        self._servicer.end_watches()
+
 
 class AsyncHealth:
     """Health of an asyncio server: unknown until told."""
 
     def __init__(self, server: grpc.aio.Server, full_name: str) -> None:
         self._names = (OVERALL, full_name)
-        self._servicer = health.aio.HealthServicer()
+        self._servicer = AsyncHealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def set_serving(self, serving: bool) -> None:
         for name in self._names:
             await self._servicer.set(name, _status(serving))
+
+    def end_watches(self) -> None:
+        """See SyncHealth.end_watches."""
+        self._servicer.stopping.set()
+
+
+class SyncHealthServicer(health.HealthServicer):
+    """The standard one, whose watches can be ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: dict[int, Callable[[None], None]] = {}
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
+        watch = id(context)
+        self._watches[watch] = send_response_callback
+        context.add_callback(lambda: self._watches.pop(watch, None))
+        return super().Watch(request, context, send_response_callback)
+
+    def end_watches(self) -> None:
+        for end in list(self._watches.values()):
+            # None is how a method that answers by callback ends its stream.
+            end(None)
+
+
+class AsyncHealthServicer(health.aio.HealthServicer):
+    """The standard one, whose watches can be ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopping = asyncio.Event()
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
+        tasks = {asyncio.ensure_future(super().Watch(request, context)), asyncio.ensure_future(self.stopping.wait())}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 def _status(serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
