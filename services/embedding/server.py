@@ -62,7 +62,10 @@ class EmbeddingServer:
         await self._health.set_serving(False)
         await asyncio.sleep(self._settings.serve.not_serving_s)
         self._service.stop_watchers()
-        await self._server.stop(self._settings.serve.drain_s)
+        drained = asyncio.ensure_future(self._server.stop(self._settings.serve.drain_s))
+        await asyncio.sleep(0)
+        self._health.end_watches()
+        await drained
         await self._service.close()
         self._store.close()
         if self._page is not None:

@@ -110,7 +110,9 @@ class RankingServer:
         """Say NOT_SERVING, refuse new calls, let those in flight finish within ``drain_s``, then let go of everything."""
         self._health.set_serving(False)
         time.sleep(self._settings.not_serving_s)
-        self._server.stop(self._settings.drain_s).wait()
+        drained = self._server.stop(self._settings.drain_s)
+        self._health.end_watches()
+        drained.wait()
         self._close()
 
     def _close(self) -> None:
