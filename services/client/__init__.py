@@ -1,5 +1,8 @@
-"""The typed Python client of both services."""
+"""The typed Python clients of both services, for threads and for event loops."""
 
+from services.client.async_embedding_client import AsyncEmbeddingClient
+from services.client.async_ranking_client import AsyncRankingClient
+from services.client.calls import RetryPolicy
 from services.client.embedding_client import EmbeddingClient
 from services.client.errors import FieldViolation, ServiceError
 from services.client.ranking_client import RankingClient
@@ -18,6 +21,8 @@ from services.client.results import (
 from services.client.security import ClientSecurity
 
 __all__ = [
+    "AsyncEmbeddingClient",
+    "AsyncRankingClient",
     "Change",
     "ClientSecurity",
     "DeletedItem",
@@ -30,6 +35,7 @@ __all__ = [
     "RankingClient",
     "RankingInfo",
     "RejectedItem",
+    "RetryPolicy",
     "ServiceError",
     "StoredItem",
     "Timing",

@@ -23,6 +23,8 @@ Reply = TypeVar("Reply")
 # One message may hold a whole batch of sessions or a vector of thousands of numbers.
 MAX_MESSAGE_BYTES = 64 << 20
 SECONDS_BETWEEN_LOOKS = 1.0
+# Of the server as a whole, not of one service: a wrong address then is told apart from a server that is down.
+OVERALL_HEALTH = ""
 # A machine that vanished is noticed within their sum. The servers take pings every 10 seconds.
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000
 
@@ -30,13 +32,12 @@ KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000
 class ServiceConnection(ABC):
     """What clients on threads and on an event loop have in common; reconnects by itself, is not for use across a fork.
 
-    Calls go round all replicas whose health service says SERVING.
+    Calls go round all replicas; one whose health service says NOT_SERVING is left out.
 
     Args:
         address: "host:port", several replicas as "10.0.0.1:50052,10.0.0.2:50052" or a sequence, or any name gRPC resolves
             ("dns:///rankers:50052").
         stub: class of the generated stub.
-        service: full name of the service, which replicas are asked the health of.
         timeout: seconds a call may take, retries included, where the call itself names none.
         retry: when a failed call is made again.
         credentials: TLS of your own making; by default plain text, which is for loopback.
@@ -52,7 +53,6 @@ class ServiceConnection(ABC):
         self,
         address: str | Sequence[str],
         stub: Callable[[Any], Any],
-        service: str,
         *,
         timeout: float,
         retry: RetryPolicy | None = None,
@@ -66,7 +66,6 @@ class ServiceConnection(ABC):
         self.retry = retry or RetryPolicy()
         self.budget = RetryBudget()
         self._target = channel_target(addresses)
-        self._service = service
         self._given_metadata = tuple(metadata)
         self._security = security or ClientSecurity()
         if credentials is None:
@@ -128,7 +127,10 @@ class ServiceConnection(ABC):
             self._opening.release()
 
     def _open(self, credentials: grpc.ChannelCredentials | None) -> Any:
-        config = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": self._service}}
+        config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+        if "," in self.address or self.address.startswith("dns:"):
+            # A server alone is asked whatever its health: there is no other, and while it stops it still answers.
+            config["healthCheckConfig"] = {"serviceName": OVERALL_HEALTH}
         options: list[tuple[str, str | int]] = [
             ("grpc.service_config", json.dumps(config)),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

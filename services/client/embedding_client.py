@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 
 from llmgr_core.data.item import Item
-from services.client.calls import RetryPolicy, call_with_retries
+from services.client.calls import RetryPolicy
 from services.client.connection import Connection
-from services.client.conversion import embedded_item, plain_fields, vector_from_message
+from services.client.conversion import embedded_item
 from services.client.errors import ServiceError
+from services.client.item_feed import ItemFeed
+from services.client.replies import change, deleted_item, embedding_info, stored_item, stream_outcome
 from services.client.results import Change, DeletedItem, EmbeddedItem, EmbeddingInfo, RejectedItem, StoredItem
+from services.client.resumption import Resumption
 from services.client.security import ClientSecurity
 from services.contract import embedding_service_pb2 as messages
 from services.contract import embedding_service_pb2_grpc
-from services.item_messages import item_from_message, item_message
+from services.item_messages import item_message
+
+PATIENCE = 60.0
 
 
 class EmbeddingClient(Connection):
-    """Inserts, reads and deletes items; see Connection for the arguments.
+    """Inserts, reads and deletes items; see ServiceConnection for the arguments.
 
     Every method raises ServiceError where the server, or the way to it, fails.
     """
 
     def __init__(
         self,
-        address: str = "127.0.0.1:50051",
+        address: str | Sequence[str] = "127.0.0.1:50051",
         *,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
@@ -45,63 +51,64 @@ class EmbeddingClient(Connection):
         )
 
     def embed(self, item: Item, *, return_vector: bool = False, timeout: float | None = None) -> EmbeddedItem:
-        """Insert an item or change its text; it is on disk when this returns."""
+        """Insert an item or change its text; it is on disk when this returns.
+
+        A call that was answered by silence is made again, so of two callers who edit one item at the same time either may win.
+        """
         request = messages.EmbedItemRequest(item=item_message(item), return_vector=return_vector)
-        return embedded_item(
-            call_with_retries(self._stub.EmbedItem, request, timeout or self.timeout, self.retry, self.metadata)
-        )
+        return embedded_item(self._call(self._stub.EmbedItem, request, timeout))
 
     def embed_many(
-        self, items: Iterable[Item], *, return_vector: bool = False, timeout: float | None = None
+        self,
+        items: Iterable[Item],
+        *,
+        return_vector: bool = False,
+        timeout: float | None = None,
+        patience: float = PATIENCE,
     ) -> Iterator[EmbeddedItem | RejectedItem]:
         """Insert many items over one stream; outcomes come as items are finished, and ``index`` says which item each is of.
 
-        A stream is not retried: what was yielded is stored, the rest can be sent again.
+        A stream that breaks is taken up again with the items that have no outcome yet. Some of them may be stored already:
+        those cost no language model and no write. Every item has exactly one outcome, unless an error ends the whole.
 
         Args:
             items: read as the server takes them, so that a long catalogue needs no memory. What it raises ends the stream and
                 is raised here, after the outcomes of the items before it.
             timeout: seconds for the whole stream; None sets no limit.
+            patience: seconds to go on looking for a server that is gone; 0 never takes a stream up again.
         """
-        failed: list[Exception] = []
-
-        def requests() -> Iterator[messages.EmbedItemsRequest]:
-            try:
-                for item in items:
-                    yield messages.EmbedItemsRequest(item=item_message(item), return_vector=return_vector)
-            except Exception as error:
-                # Raised in gRPC's thread it would reach the caller as a nameless UNKNOWN; the stream ends here instead.
-                failed.append(error)
-
+        feed = ItemFeed(items, return_vector=return_vector)
+        resumption = Resumption(self.retry, patience, timeout)
+        stream = None
         try:
-            for reply in self._stub.EmbedItems(requests(), timeout=timeout, metadata=self.metadata or None):
-                if reply.WhichOneof("outcome") == "embedded":
-                    yield embedded_item(reply.embedded, reply.index)
-                else:
-                    failure = reply.failure
-                    yield RejectedItem(reply.index, failure.item_id, status_name(failure.code), failure.message, failure.field)
-        except grpc.RpcError as error:
-            raise ServiceError.from_call(error) from None
-        if failed:
-            raise failed[0]
+            while not feed.finished:
+                try:
+                    stream = self._stub.EmbedItems(
+                        feed.requests(), timeout=resumption.remaining(), metadata=self.metadata or None
+                    )
+                    for reply in stream:
+                        index = feed.settle(reply.index)
+                        resumption.progressed()
+                        yield stream_outcome(reply, index)
+                    if not feed.finished:
+                        raise ServiceError(grpc.StatusCode.UNAVAILABLE, "the server ended the stream before the last item")
+                except (grpc.RpcError, ServiceError) as error:
+                    time.sleep(resumption.pause_after(error))
+        finally:
+            feed.close()
+            if stream is not None:
+                stream.cancel()
+        if feed.error is not None:
+            raise feed.error
 
     def get(self, item_id: str, *, return_vector: bool = False, timeout: float | None = None) -> StoredItem:
         """An item as it was last inserted; ServiceError with code NOT_FOUND where there is none."""
         request = messages.GetItemRequest(item_id=item_id, return_vector=return_vector)
-        reply = call_with_retries(self._stub.GetItem, request, timeout or self.timeout, self.retry, self.metadata)
-        return StoredItem(
-            item=item_from_message(reply.item),
-            model_version=reply.model_version,
-            sequence=reply.sequence,
-            updated_at=reply.updated_at.ToNanoseconds() / 1e9,
-            vector=vector_from_message(reply.vector),
-        )
+        return stored_item(self._call(self._stub.GetItem, request, timeout))
 
     def delete(self, item_id: str, *, timeout: float | None = None) -> DeletedItem:
         """Take an item out of every ranking."""
-        request = messages.DeleteItemRequest(item_id=item_id)
-        reply = call_with_retries(self._stub.DeleteItem, request, timeout or self.timeout, self.retry, self.metadata)
-        return DeletedItem(reply.item_id, reply.sequence, reply.existed)
+        return deleted_item(self._call(self._stub.DeleteItem, messages.DeleteItemRequest(item_id=item_id), timeout))
 
     def changes(
         self,
@@ -110,37 +117,36 @@ class EmbeddingClient(Connection):
         store_epoch: str = "",
         return_vector: bool = False,
         timeout: float | None = None,
+        patience: float = 0.0,
     ) -> Iterator[Change]:
         """Follow the change log: what came after ``after_sequence``, then what comes next, until ``timeout`` seconds are over.
 
         Without a timeout it never ends; closing the iterator hangs up.
+
+        Args:
+            patience: seconds to go on looking for a server that is gone, then to follow from the last change that came. Give
+                ``store_epoch`` too, so that another store is noticed.
         """
-        request = messages.WatchChangesRequest(
-            after_sequence=after_sequence, store_epoch=store_epoch, return_vector=return_vector
-        )
-        stream = self._stub.WatchChanges(request, timeout=timeout, metadata=self.metadata or None)
+        resumption = Resumption(self.retry, patience, timeout)
+        stream = None
         try:
-            for reply in stream:
-                yield Change(
-                    sequence=reply.sequence,
-                    item_id=reply.item_id,
-                    deleted=reply.type == messages.CHANGE_TYPE_DELETED,
-                    model_version=reply.model_version,
-                    head_sequence=reply.head_sequence,
-                    vector=vector_from_message(reply.vector),
+            while True:
+                request = messages.WatchChangesRequest(
+                    after_sequence=after_sequence, store_epoch=store_epoch, return_vector=return_vector
                 )
-        except grpc.RpcError as error:
-            raise ServiceError.from_call(error) from None
+                try:
+                    stream = self._stub.WatchChanges(request, timeout=resumption.remaining(), metadata=self.metadata or None)
+                    for reply in stream:
+                        after_sequence = reply.sequence
+                        resumption.progressed()
+                        yield change(reply)
+                    return
+                except (grpc.RpcError, ServiceError) as error:
+                    time.sleep(resumption.pause_after(error))
         finally:
-            stream.cancel()
+            if stream is not None:
+                stream.cancel()
 
     def info(self, timeout: float | None = None) -> EmbeddingInfo:
         """What the server is and accepts."""
-        request = messages.EmbeddingServiceGetInfoRequest()
-        reply = call_with_retries(self._stub.GetInfo, request, timeout or self.timeout, self.retry, self.metadata)
-        return EmbeddingInfo(**(plain_fields(reply) | {"limits": plain_fields(reply.limits)}))
-
-
-def status_name(code: int) -> str:
-    """Name of a gRPC status by its number, "UNKNOWN" for a number that gRPC does not define."""
-    return next((one.name for one in grpc.StatusCode if one.value[0] == code), "UNKNOWN")
+        return embedding_info(self._call(self._stub.GetInfo, messages.EmbeddingServiceGetInfoRequest(), timeout))

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 
 import grpc
 
-from services.client.calls import RetryPolicy, call_with_retries
+from services.client.calls import RetryPolicy
 from services.client.connection import Connection
-from services.client.conversion import plain_fields, ranked_session
+from services.client.conversion import ranked_session
+from services.client.replies import ranking_info
+from services.client.requests import rank_many_request, rank_request
 from services.client.results import RankedSession, RankingInfo
 from services.client.security import ClientSecurity
 from services.contract import ranking_service_pb2, ranking_service_pb2_grpc
 
 
 class RankingClient(Connection):
-    """Ranks sessions; see Connection for the arguments.
+    """Ranks sessions; see ServiceConnection for the arguments.
 
     Every method raises ServiceError where the server, or the way to it, fails.
     """
 
     def __init__(
         self,
-        address: str = "127.0.0.1:50052",
+        address: str | Sequence[str] = "127.0.0.1:50052",
         *,
         timeout: float = 2.0,
         retry: RetryPolicy | None = None,
@@ -61,16 +63,15 @@ class RankingClient(Connection):
             min_sequence: answer only from a catalogue that holds this change.
             timeout: seconds, retries included.
         """
-        request = ranking_service_pb2.RankSessionRequest(
-            item_ids=item_ids,
+        request = rank_request(
+            item_ids,
             top_k=top_k,
             candidate_ids=candidate_ids,
             exclude_item_ids=exclude_item_ids,
-            include_seen=include_seen,  # type: ignore[arg-type]  # None leaves it unset
+            include_seen=include_seen,
             min_sequence=min_sequence,
         )
-        reply = call_with_retries(self._stub.RankSession, request, timeout or self.timeout, self.retry, self.metadata)
-        return ranked_session(reply)
+        return ranked_session(self._call(self._stub.RankSession, request, timeout))
 
     def rank_many(
         self,
@@ -82,21 +83,10 @@ class RankingClient(Connection):
         timeout: float | None = None,
     ) -> list[RankedSession]:
         """Rankings of several sessions, in their order, all from one state of the catalogue."""
-        requests = [
-            ranking_service_pb2.RankSessionRequest(
-                item_ids=one,
-                top_k=top_k,
-                include_seen=include_seen,  # type: ignore[arg-type]  # None leaves it unset
-                min_sequence=min_sequence,
-            )
-            for one in sessions
-        ]
-        request = ranking_service_pb2.RankSessionsRequest(sessions=requests)
-        reply = call_with_retries(self._stub.RankSessions, request, timeout or self.timeout, self.retry, self.metadata)
+        request = rank_many_request(sessions, top_k=top_k, include_seen=include_seen, min_sequence=min_sequence)
+        reply = self._call(self._stub.RankSessions, request, timeout)
         return [ranked_session(one) for one in reply.results]
 
     def info(self, timeout: float | None = None) -> RankingInfo:
         """What the server is and accepts."""
-        request = ranking_service_pb2.RankingServiceGetInfoRequest()
-        reply = call_with_retries(self._stub.GetInfo, request, timeout or self.timeout, self.retry, self.metadata)
-        return RankingInfo(**(plain_fields(reply) | {"limits": plain_fields(reply.limits)}))
+        return ranking_info(self._call(self._stub.GetInfo, ranking_service_pb2.RankingServiceGetInfoRequest(), timeout))

@@ -36,7 +36,7 @@ def rank_request(
             min_sequence=min_sequence,
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"the request cannot be sent: {error}", "ids are texts, top_k and min_sequence are not negative") from None
+        raise InputError(f"the request cannot be sent: {error}", "ids are texts, numbers not negative") from None
 
 
 def rank_many_request(
