@@ -19,8 +19,8 @@ from llmgr_core.ranker.folded_transform import FoldedTransform
 from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.ranker.scoring import ScoringSettings
 from llmgr_core.ranker.session_vector import build_session_vector
-from llmgr_core.ranker.text_lenders import TextLenders
 from llmgr_core.ranker.tail_text import takes_text
+from llmgr_core.ranker.text_lenders import TextLenders
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.transitions import TransitionGraph
 

@@ -18,6 +18,8 @@ class DistilSettings(TrainingSettings):
         start: "fresh" trains an encoder of its own (``encoder`` below); "backbone" goes on from the pre-trained one.
         encoder: the ranker's encoder where it starts fresh.
         head_hidden: width of the MLP head; 0 is no head.
+        text_below: only items with fewer training clicks have text, others their ID alone; new items always have text. 0 gives
+            every item its text.
         text_rank: directions of the whitened text vectors that are kept.
         whitening: 1 gives every direction the same variance, 0 leaves the spectrum as it is.
         text_dropout: share of the elements of the whitened text vectors dropped while training.
@@ -36,6 +38,7 @@ class DistilSettings(TrainingSettings):
     start: Literal["fresh", "backbone"] = "fresh"
     encoder: EncoderSettings = EncoderSettings(name="gcsan")
     head_hidden: int = Field(default=128, ge=0, le=8192)
+    text_below: int = Field(default=0, ge=0)
     text_rank: int = Field(default=256, ge=1, le=4096)
     whitening: float = Field(default=1.0, ge=0.0, le=1.0)
     text_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)

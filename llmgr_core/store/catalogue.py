@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
 from llmgr_core.store.metadata import Encoder
 from llmgr_core.store.records import ItemRecord, fingerprint_key, text_hash
+from llmgr_core.store.staleness import Staleness
 from llmgr_core.store.writing import EmbeddedText, Put, StoreWriter
 
 NAMED_FAILURES = 10
@@ -34,6 +35,8 @@ class CatalogueReport:
         shared: items that took the vector of a text known from another item or an earlier run.
         without_text: items of which cleaning leaves no text; they rank by their ID alone.
         deleted: items of the data set that are tombstones in the store; they stay so.
+        left_out: items that were not to be embedded.
+        young: items that keep the vector of another encoder, which is not stale yet.
         seconds: time taken.
     """
 
@@ -43,6 +46,8 @@ class CatalogueReport:
     shared: int = 0
     without_text: int = 0
     deleted: int = 0
+    left_out: int = 0
+    young: int = 0
     seconds: float = 0.0
 
 
@@ -66,16 +71,27 @@ class CatalogueEmbedding:
         commit_texts: new texts between two durable writes.
         reporter: gets the progress.
         overwrite: let the data set's records replace the store's, and bring deleted items back.
+        leave_out: ids of items that are not embedded.
+        staleness: embed only items that are new to the store or stale; None embeds whatever has no vector of this encoder.
     """
 
     def __init__(
-        self, encoder: ItemEncoder, store: StoreWriter, commit_texts: int, reporter: Reporter, *, overwrite: bool = False
+        self,
+        encoder: ItemEncoder,
+        store: StoreWriter,
+        commit_texts: int,
+        reporter: Reporter,
+        *,
+        overwrite: bool = False,
+        leave_out: Set[str] = frozenset(),
+        staleness: Staleness | None = None,
     ) -> None:
         self._encoder, self._store, self._commit_texts, self._reporter = encoder, store, commit_texts, reporter
-        self._overwrite = overwrite
+        self._overwrite, self._leave_out, self._staleness = overwrite, leave_out, staleness
         self._key = fingerprint_key(encoder.fingerprint)
         self._group = _Group()
         self._failed: dict[str, None] = {}
+        self._passed: set[str] = set()
         self._done = 0
         self.report = CatalogueReport()
 
@@ -100,7 +116,9 @@ class CatalogueEmbedding:
         with self._reporter.bar("embed items inserted since", None) as self._advance:
             # The data set's items have their vectors now; what has none came through an embedding server.
             for stored in self._store.items():
-                if self._key not in stored.texts and stored.item_id not in self._failed:
+                if self._key in stored.texts or stored.item_id in self._failed or stored.item_id in self._passed:
+                    continue
+                if not self._passes_over(stored.item_id, stored):
                     self._take_from_store(stored)
                     self._flush_if_full()
             self._flush()
@@ -117,6 +135,8 @@ class CatalogueEmbedding:
         self.report.items += 1
         record = encode_item(item)
         stored = self._store.get_item(item.item_id)
+        if self._passes_over(item.item_id, stored):
+            return
         if stored is None or self._overwrite:
             self._take(item.item_id, record, text, stored)
         elif stored.deleted:
@@ -126,6 +146,24 @@ class CatalogueEmbedding:
             if stored.record != record:
                 text = self._encoder.cleaner.clean(decode_item(item.item_id, stored.record))
             self._take(item.item_id, stored.record, text, stored)
+
+    def _passes_over(self, item_id: str, stored: ItemRecord | None) -> bool:
+        left_out = item_id in self._leave_out
+        young = (
+            self._staleness is not None
+            and stored is not None
+            and not (stored.deleted or self._overwrite or self._key in stored.texts)
+            and not self._staleness.stale(stored)
+        )
+        if not (left_out or young):
+            return False
+        self._passed.add(item_id)
+        if left_out:
+            self.report.left_out += 1
+        else:
+            self.report.young += 1
+        self._show(1)
+        return True
 
     def _take_from_store(self, stored: ItemRecord) -> None:
         self.report.items += 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmgr_core.command_line.step import Step, step_command
-from llmgr_core.errors import LlmgrError
+from llmgr_core.errors import InputError, LlmgrError
 from services.commands.connecting import client_security, security_options
 
 if TYPE_CHECKING:
@@ -20,28 +20,59 @@ if TYPE_CHECKING:
     from llmgr_core.data.item import Item
     from llmgr_core.store import StoreWriter
     from llmgr_core.store.item_encoder import ItemEncoder
+    from llmgr_core.store.staleness import StaleAfter
     from services.client import ClientSecurity
 
 
 @step_command("embed")
 @click.option("--untuned", is_flag=True, help="Use the base model as it came, beside the tuned one (frozen-text control).")
 @click.option("--store", "store_path", type=click.Path(path_type=Path), help="Embedding store; by default the run's own.")
+@click.option(
+    "--below",
+    type=click.IntRange(min=1),
+    metavar="CLICKS",
+    help="Only items with fewer training clicks than this, new ones among them (see distil.text_below).",
+)
+@click.option(
+    "--stale-after",
+    metavar="AGE",
+    help="Leave items alone whose vector, of whichever model, is younger than AGE (12h, 7d, 2w), or that fewer than AGE (2) "
+    "models came after.",
+)
 @click.option("--server", metavar="HOST:PORT", help="Insert through this embedding server instead of writing the store.")
 @security_options
-def command(step: Step, *, untuned: bool, store_path: Path | None, server: str | None, **security: Path | None) -> None:
+def command(
+    step: Step,
+    *,
+    untuned: bool,
+    store_path: Path | None,
+    below: int | None,
+    stale_after: str | None,
+    server: str | None,
+    **security: Path | None,
+) -> None:
     """Give every item its text vector in the store, with the tuned language model.
 
     Reads RUN/dataset and RUN/tuned, writes RUN/store. Texts that have a vector are skipped, so that a run that was cut off goes
     on where it stood. Items that were edited or deleted in the store since stay as they are, unless --force is given. While an
     embedding server holds the store, items go through it.
+
+    \b
+    llmgr embed --run RUN --below 10          # text for rarely clicked items only
+    llmgr embed --run RUN --stale-after 7d    # for a schedule: a newly tuned model takes over week-old vectors
     """
     from llmgr_core.artefacts import open_artefact
     from llmgr_core.data.dataset import Dataset
     from llmgr_core.store import StoreLockedError, StoreWriter
+    from llmgr_core.store.staleness import StaleAfter
     from services.embedding.loading import encoder_from_run
 
     dataset = Dataset.open(open_artefact(step.run.dataset, "dataset"))
     path = store_path or step.run.store
+    limit = None if stale_after is None else StaleAfter.parse(stale_after)
+    often = (
+        frozenset() if below is None else frozenset(dataset.item_ids[v] for v in (dataset.train_counts >= below).nonzero()[0])
+    )
     writer: StoreWriter | None = None
     if server is None:
         try:
@@ -51,6 +82,11 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
             if locked.address is None:
                 raise
             server = locked.address
+    if server is not None and limit is not None:
+        raise InputError(
+            f"items go through the embedding server at {server}, which embeds for one model only",
+            "stop it, run `llmgr embed --stale-after` again, then start it with the new bundle",
+        )
     try:
         if step.settings.threads:
             import torch
@@ -58,10 +94,10 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
             torch.set_num_threads(step.settings.threads)
         encoder = encoder_from_run(step.run, step.settings.engine, untuned=untuned)
         if writer is not None:
-            facts = _embed_into_store(step, dataset, writer, encoder, untuned=untuned)
+            facts = _embed_into_store(step, dataset, writer, encoder, often, limit, untuned=untuned)
         else:
             assert server is not None
-            facts = _embed_through_server(step, dataset, path, encoder, server, client_security(security))
+            facts = _embed_through_server(step, dataset, path, encoder, server, client_security(security), often)
     finally:
         if writer is not None:
             writer.close()
@@ -69,22 +105,45 @@ def command(step: Step, *, untuned: bool, store_path: Path | None, server: str |
 
 
 def _embed_into_store(
-    step: Step, dataset: Dataset, store: StoreWriter, encoder: ItemEncoder, *, untuned: bool
+    step: Step,
+    dataset: Dataset,
+    store: StoreWriter,
+    encoder: ItemEncoder,
+    leave_out: frozenset[str],
+    limit: StaleAfter | None,
+    *,
+    untuned: bool,
 ) -> dict[str, Any]:
     from llmgr_core.store import Encoder
     from llmgr_core.store.catalogue import CatalogueEmbedding
+    from llmgr_core.store.staleness import Staleness
 
-    embedding = CatalogueEmbedding(encoder, store, step.settings.embed.commit_texts, step.reporter, overwrite=step.force)
+    embedding = CatalogueEmbedding(
+        encoder,
+        store,
+        step.settings.embed.commit_texts,
+        step.reporter,
+        overwrite=step.force,
+        leave_out=leave_out,
+        staleness=None if limit is None else Staleness(store, encoder.fingerprint, limit),
+    )
     report = embedding.run(_items_with_texts(dataset), dataset.num_items)
-    # The control's vectors stand beside the tuned ones and are served only where there are no others.
-    if not untuned or store.active_fingerprint() is None:
+    # The control's vectors stand beside the tuned ones and are served only where there are no others. A model that has not
+    # taken over every item is not served yet.
+    if store.active_fingerprint() is None or not (untuned or report.young):
         store.activate(Encoder(encoder.fingerprint, encoder.dimensions, encoder.name))
     seconds = max(report.seconds, 1e-9)
     return {**asdict(report), "texts_per_s": round(report.embedded / seconds, 1), "sequence": store.sequence()}
 
 
 def _embed_through_server(
-    step: Step, dataset: Dataset, store_path: Path, encoder: ItemEncoder, server: str, security: ClientSecurity
+    step: Step,
+    dataset: Dataset,
+    store_path: Path,
+    encoder: ItemEncoder,
+    server: str,
+    security: ClientSecurity,
+    leave_out: frozenset[str],
 ) -> dict[str, Any]:
     from llmgr_core.store import EmbeddingStore
     from services.client import EmbeddingClient, RejectedItem
@@ -99,12 +158,13 @@ def _embed_through_server(
                 f"this run's is {encoder.fingerprint[:12]} ({encoder.name})",
                 "stop that server, run `llmgr embed`, then start the server with the new bundle",
             )
-        known = set()
+        known: set[str] = set()
         if not step.force and store_path.is_dir():
             with EmbeddingStore.open(store_path) as store:
                 if store.epoch == info.store_epoch:
                     known = {one for one in dataset.item_ids if store.get_item(one) is not None}
-        with_text = [item for item, text in _items_with_texts(dataset) if text is not None and item.item_id not in known]
+        passed = known | leave_out
+        with_text = [item for item, text in _items_with_texts(dataset) if text is not None and item.item_id not in passed]
         without_text = sum(text is None for text in dataset.texts)
         with step.reporter.bar("embed", len(with_text)) as advance:
             for outcome in client.embed_many(with_text):
@@ -122,7 +182,8 @@ def _embed_through_server(
     return {
         "server": server,
         "items": dataset.num_items,
-        "unchanged": len(known),
+        "unchanged": len(known - leave_out),
+        "left_out": len(leave_out),
         "embedded": items - cached,
         "shared": cached,
         "without_text": without_text,

@@ -13,6 +13,7 @@ from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.settings import Settings
 from llmgr_core.settings.controls import ControlSettings
+from llmgr_core.settings.distil import DistilSettings
 from llmgr_core.settings.transitions import TransitionSettings
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def command(step: Step, *, variant: str) -> None:
         if variant != "id-only":
             tuned = inputs[2] if variant == "fused" else None
             fingerprint = encoder_fingerprint(step.settings, dataset, tuned)
-            text = controlled_text(read_text_vectors(step.run.store, dataset, fingerprint), distil.controls.text_vectors)
+            text = read_text_vectors(step.run.store, dataset, fingerprint, distil.text_below)
+            text = controlled_text(text, distil.controls.text_vectors)
             if tuned is not None and distil.teacher:
                 cache = step.run.root / "cache" / "teacher"
                 lessons, figures = tutoring(
@@ -122,15 +124,16 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
     return {
         "seed": settings.seed,
         "variant": variant,
-        "distil": settings.distil.model_dump(exclude=INCIDENTAL | _without_effect(settings.distil.controls)),
+        "distil": settings.distil.model_dump(exclude=INCIDENTAL | _without_effect(settings.distil, variant)),
         "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
         **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
     }
 
 
-def _without_effect(controls: ControlSettings) -> set[str]:
-    """Where an experiment takes nothing away, the ranker is the one it was before there were controls."""
-    return {"controls"} if controls == ControlSettings() else set()
+def _without_effect(distil: DistilSettings, variant: str) -> set[str]:
+    """What changes nothing: such a ranker is the one that it was before there were these settings."""
+    unused = {"controls"} if distil.controls == ControlSettings() else set()
+    return unused | {"text_below"} if distil.text_below == 0 or variant == "id-only" else unused
 
 
 def _inputs(step: Step, variant: str) -> list[Artefact]:
@@ -140,6 +143,11 @@ def _inputs(step: Step, variant: str) -> list[Artefact]:
         )
     if variant == "id-only" and not step.settings.distil.controls.ids:
         raise SettingsError("distil.controls.ids=false leaves the variant 'id-only' nothing to rank by", "take another variant")
+    if step.settings.distil.text_below and not step.settings.distil.controls.ids:
+        raise SettingsError(
+            "distil.text_below leaves clicked items nothing but their IDs, distil.controls.ids=false takes those away",
+            "set distil.text_below to 0",
+        )
     inputs = [open_artefact(step.run.dataset, "dataset"), open_artefact(step.run.backbone, "backbone")]
     if variant == "fused":
         try:

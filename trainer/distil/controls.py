@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ def controlled_text(text: TextVectors, control: Literal["own", "permuted", "rand
         drawn = generator.standard_normal(own.shape, dtype=np.float32)
         drawn *= np.linalg.norm(own, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
         vectors[places] = drawn.astype(np.float16)
-    return TextVectors(vectors, text.present, text.fingerprint)
+    return dataclasses.replace(text, vectors=vectors)
 
 
 def shuffled_clicks(examples: Examples) -> Examples:

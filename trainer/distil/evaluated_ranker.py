@@ -34,7 +34,9 @@ def ranker_scorer(ranker: Artefact, dataset: Dataset, store: Path, name: str, *,
     controls = controls_of(ranker)
     vectors, present = None, None
     if stored.transform is not None:
-        text = controlled_text(read_text_vectors(store, dataset, stored.description.fingerprint), controls.text_vectors)
+        described = stored.description
+        text = read_text_vectors(store, dataset, described.fingerprint, described.text_below)
+        text = controlled_text(text, controls.text_vectors)
         vectors, present = text.vectors, text.present
     scorer = RankerScorer(stored, vectors, present, with_transitions=with_transitions, name=name)
     return _ShuffledHistory(scorer) if controls.history == "shuffled" else scorer

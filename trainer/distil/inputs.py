@@ -12,6 +12,7 @@ from llmgr_core.data import Dataset
 from llmgr_core.errors import ArtefactError
 from llmgr_core.evaluation import evaluate, summarise
 from llmgr_core.progress import Reporter
+from llmgr_core.ranker.tail_text import takes_text
 from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings
 from trainer.distil.recipe import Tutoring
@@ -22,30 +23,44 @@ LEAST_COVERAGE = 0.5
 CHECKED_EXAMPLES = 256
 
 
-def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str) -> TextVectors:
-    """Text vectors of the whole catalogue.
+def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str, below: int = 0) -> TextVectors:
+    """Text vectors of the catalogue.
+
+    Args:
+        store: directory of the embedding store.
+        fingerprint: of the encoder that made them.
+        below: only of items with fewer training clicks than this; 0 takes all. Others count as items without text.
 
     Raises:
-        ArtefactError: the store lacks the vectors of most items that have text, or no item has any.
+        ArtefactError: the store lacks the vectors of most items that have text, or no item to learn from has any.
         StoreError: no store, or none of this encoder's vectors in it.
     """
     from llmgr_core.store import EmbeddingStore
 
     with EmbeddingStore.open(store) as reader:
         vectors, present = reader.read_vectors(dataset.item_ids, fingerprint)
+    wanted = takes_text(dataset.train_counts, below)
+    if below:
+        present = present & wanted
+        vectors = np.where(present[:, None], vectors, np.float16(0.0))
     if not (present & (dataset.train_counts > 0)).any():
+        if below:
+            raise ArtefactError(
+                f"{store} holds no vector, under encoder {fingerprint[:12]}, of any item with 1 to {below - 1} training clicks",
+                "run `llmgr embed` first, or raise distil.text_below (0 takes text of every item)",
+            )
         raise ArtefactError(
             f"{store} holds no vector of any item with a training click under encoder {fingerprint[:12]}",
             "run `llmgr embed` first; where the items have no text at all, take --variant id-only",
         )
-    with_text = np.array([text is not None for text in dataset.texts], dtype=np.bool_)
+    with_text = np.array([text is not None for text in dataset.texts], dtype=np.bool_) & wanted
     missing = int((with_text & ~present).sum())
     if missing > (1.0 - LEAST_COVERAGE) * max(int(with_text.sum()), 1):
         raise ArtefactError(
             f"{store} lacks vectors of {missing} of {int(with_text.sum())} items under encoder {fingerprint[:12]}",
             "run `llmgr embed` (with --untuned for the frozen-text control) to its end first",
         )
-    return TextVectors(vectors, present, fingerprint)
+    return TextVectors(vectors, present, fingerprint, below)
 
 
 def encoder_fingerprint(settings: Settings, dataset: Dataset, tuned: Artefact | None) -> str:

@@ -26,11 +26,13 @@ class TextVectors:
         vectors: e_v, float16 [V, D].
         present: bool [V].
         fingerprint: of the encoder that made them.
+        below: items with so many training clicks were left without (``takes_text``); 0: none was.
     """
 
     vectors: npt.NDArray[np.float16]
     present: npt.NDArray[np.bool_]
     fingerprint: str
+    below: int = 0
 
 
 class Student(nn.Module):

@@ -61,7 +61,7 @@ def request_cost(link: Link, dataset: Dataset, store: Path) -> dict[str, float]:
     vectors, present = None, None
     if stored.transform is not None:
         # Which numbers stand in a row does not change how long it takes; controls are left out.
-        text = read_text_vectors(store, dataset, stored.description.fingerprint)
+        text = read_text_vectors(store, dataset, stored.description.fingerprint, stored.description.text_below)
         vectors, present = text.vectors, text.present
     snapshot = RankerRuntime(stored.parts("", dataset.item_ids), vectors, present).snapshot
     examples = dataset.test.evenly_spread(REQUESTS + WARM_UP)

@@ -79,7 +79,7 @@ class ExplainedRun:
         stored = StoredRanker.read(artefact.path)
         vectors, present = None, None
         if stored.transform is not None:
-            text = read_text_vectors(run.store, dataset, stored.description.fingerprint)
+            text = read_text_vectors(run.store, dataset, stored.description.fingerprint, stored.description.text_below)
             text = controlled_text(text, controls_of(artefact).text_vectors)
             vectors, present = text.vectors, text.present
         runtime = RankerRuntime(stored.parts(artefact.digest, dataset.item_ids), vectors, present)
