@@ -3,7 +3,7 @@
 Imports only lmdb and NumPy, so that a ranking host can use it.
 """
 
-from llmgr_core.store.errors import StoreError, StoreFullError, StoreLockedError, VectorError
+from llmgr_core.store.errors import StoreDamagedError, StoreError, StoreFullError, StoreLockedError, VectorError
 from llmgr_core.store.metadata import Encoder
 from llmgr_core.store.reading import EmbeddingStore
 from llmgr_core.store.records import Change, ItemRecord, Operation, fingerprint_key, text_hash
@@ -21,6 +21,7 @@ __all__ = [
     "Operation",
     "Put",
     "Snapshot",
+    "StoreDamagedError",
     "StoreError",
     "StoreFullError",
     "StoreLockedError",

@@ -17,12 +17,16 @@ from typing import Any
 
 import lmdb
 
-from llmgr_core.store.errors import StoreError, StoreFullError
+from llmgr_core.store.errors import StoreDamagedError, StoreError, StoreFullError
+from llmgr_core.store.place import DATA_NAME, opening
+from llmgr_core.store.structure import structure_problems
 
-DATA_NAME = "data.mdb"
 DATABASES = ("vectors", "items", "changes", "meta")
 FIRST_MAP_BYTES = 1 << 30
 MAX_READERS = 512
+# Larger files are checked by `llmgr store verify` alone: every process that opens one would spend seconds on it.
+LARGEST_CHECKED_BYTES = 256 << 20
+SHOWN_PROBLEMS = 3
 
 _open_environments: dict[tuple[int, int], Environment] = {}
 _registry_lock = threading.Lock()
@@ -91,6 +95,38 @@ class Environment:
         """Handle of a database of DATABASES."""
         return self._databases[name]
 
+    def readers(self) -> list[tuple[int, int | None]]:
+        """Processes with a place among the readers, each with the transaction it reads, or None where it reads none now."""
+        rows = [line.split() for line in self._environment.readers().splitlines()[1:]]
+        return [
+            (int(pid), int(number) if number.isdigit() else None) for pid, _, number in (row for row in rows if len(row) == 3)
+        ]
+
+    def copy_compact(self, directory: Path) -> None:
+        """Write this state, without free pages, as another environment."""
+        self._environment.copy(str(directory), compact=True)
+
+    def flush(self) -> None:
+        """Have everything on the disk, also where it was not written by a transaction."""
+        self._environment.sync(True)
+
+    def require_sound(self) -> None:
+        """Check how the pages hang together.
+
+        Raises:
+            StoreDamagedError: they do not; LMDB would answer wrongly, or end the process, on some later read.
+        """
+        path = self.directory / DATA_NAME
+        # The read transaction keeps a writer in another process from using pages of this state again.
+        with self.read():
+            problems = structure_problems(path)
+        if problems:
+            shown = "; ".join(str(problem) for problem in problems[:SHOWN_PROBLEMS])
+            raise StoreDamagedError(
+                f"{path} is damaged (data loss): {shown}",
+                "`llmgr store repair` saves what can be read; or restore a copy, or embed into a new directory",
+            )
+
     def clear_dead_readers(self) -> int:
         """Free the slots of readers that died; they would keep old pages from being used again."""
         return int(self._environment.reader_check())
@@ -112,8 +148,8 @@ class Environment:
                 readahead=True,
             )
         except (lmdb.InvalidError, lmdb.CorruptedError):
-            raise StoreError(
-                f"{path} is not an LMDB file, or is damaged", "restore it, or embed into a new directory"
+            raise StoreDamagedError(
+                f"{path} is not an LMDB file, or is damaged (data loss)", "restore it, or embed into a new directory"
             ) from None
         except lmdb.VersionMismatchError:
             raise StoreError(f"{path} was written by another major version of LMDB", "embed into a new directory") from None
@@ -172,17 +208,22 @@ class Environment:
             while self._transactions:
                 self._gate.wait()
             self._environment.close()
-            self._open()
+            with opening(self.directory):
+                self._open()
 
 
 class MapGrownError(Exception):
     """The map was too small for a write and has been doubled."""
 
 
-def acquire(directory: Path, writable: bool, map_bytes: int = FIRST_MAP_BYTES) -> Environment:
+def acquire(directory: Path, writable: bool, map_bytes: int = FIRST_MAP_BYTES, *, check_structure: bool = True) -> Environment:
     """The environment of a directory, opened now or shared with who opened it before in this process.
 
+    Args:
+        check_structure: look at every page first, unless the file is large (LARGEST_CHECKED_BYTES).
+
     Raises:
+        StoreDamagedError: the pages of the file do not hang together.
         StoreError: there is none, it is no LMDB file, or this process holds it open for reading and now wants to write.
     """
     path = directory / DATA_NAME
@@ -193,8 +234,17 @@ def acquire(directory: Path, writable: bool, map_bytes: int = FIRST_MAP_BYTES) -
             raise StoreError(f"no embedding store at {directory}", "`llmgr embed` makes one, so does the embedding server")
         environment = _open_environments.get(_identity(path)) if path.is_file() else None
         if environment is None:
-            environment = Environment(directory, writable, map_bytes)
-            _open_environments[_identity(path)] = environment
+            # While another process puts a compacted file in the place of this one, nobody opens either.
+            with opening(directory):
+                environment = Environment(directory, writable, map_bytes)
+                identity = _identity(path)
+            if check_structure and path.stat().st_size <= LARGEST_CHECKED_BYTES:
+                try:
+                    environment.require_sound()
+                except BaseException:
+                    environment.close()
+                    raise
+            _open_environments[identity] = environment
         elif writable and not environment.writable:
             raise StoreError(f"{directory} is open for reading in this process", "open the writer first, or close the readers")
         environment.users += 1

@@ -21,6 +21,10 @@ class StoreLockedError(StoreError):
         self.address = address
 
 
+class StoreDamagedError(StoreError):
+    """DATA_LOSS: the bytes of the file are not what was written, beyond single records that can be skipped."""
+
+
 class StoreFullError(StoreError):
     """No space left on the disk: the write was not done, nothing written before is lost, the next write may succeed."""
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmgr_core.store.environment import Environment
-from llmgr_core.store.errors import StoreError
+from llmgr_core.store.errors import StoreDamagedError, StoreError
 from llmgr_core.store.records import fingerprint_key
 
 APPLICATION = b"llmgr embedding store"
 SCHEMA = 1
 _APPLICATION, _SCHEMA, _EPOCH, _ACTIVE, _ENCODER = b"application", b"schema", b"epoch", b"active", b"encoder:"
-_LIVE = b"live"
+_LIVE, _PRUNED, _CHECKSUM = b"live", b"pruned", b"checksum"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def initialise(environment: Environment) -> None:
             transaction.put(_APPLICATION, APPLICATION, db=meta)
             transaction.put(_SCHEMA, str(SCHEMA).encode(), db=meta)
             transaction.put(_EPOCH, secrets.token_hex(16).encode(), db=meta)
+            _seal(transaction, meta)
 
 
 def read_epoch(environment: Environment) -> str:
@@ -64,7 +66,72 @@ def read_epoch(environment: Environment) -> str:
                 f"{path} has schema {schema.decode(errors='replace')}; this program reads schema {SCHEMA}",
                 "embed into a new directory with this version of llmgr",
             )
+        if not is_whole(transaction, meta):
+            raise StoreDamagedError(
+                f"what {path} says about itself fails its checksum (data loss)", "`llmgr store repair` writes it anew"
+            )
         return bytes(transaction.get(_EPOCH, db=meta)).decode()
+
+
+def is_whole(transaction: Any, meta: Any) -> bool:
+    """Whether the records of this database are as they were written; the number of live items is told by the items."""
+    checksum = transaction.get(_CHECKSUM, db=meta)
+    # Stores of before there was a checksum have none.
+    return checksum is None or bytes(checksum) == _checksum(transaction, meta)
+
+
+def mend(transaction: Any, meta: Any) -> list[str]:
+    """Drop encoder records that cannot be read and give the store a new epoch; what was done, a line each."""
+    done = []
+    cursor = transaction.cursor(db=meta)
+    for key, value in [(bytes(key), bytes(value)) for key, value in cursor if bytes(key).startswith(_ENCODER)]:
+        try:
+            encoder = Encoder(**json.loads(value))
+            sound = fingerprint_key(encoder.fingerprint) == key[len(_ENCODER) :] and encoder.dimensions > 0
+        except (ValueError, TypeError):
+            sound = False
+        if not sound:
+            transaction.delete(key, db=meta)
+            done.append(f"encoder key {key[len(_ENCODER) :].hex()[:12]}: its record could not be read; `llmgr embed` writes it")
+    names = {one.fingerprint for one in read_encoders(transaction, meta).values()}
+    active = bytes(transaction.get(_ACTIVE, db=meta, default=b"")).decode(errors="replace")
+    if active and active not in names:
+        transaction.delete(_ACTIVE, db=meta)
+        done.append("the active encoder was not among the encoders: activate one with `llmgr store activate`")
+    transaction.put(_EPOCH, secrets.token_hex(16).encode(), db=meta)
+    done.append("the store has a new epoch: sequences of before mean nothing to it")
+    _seal(transaction, meta)
+    return done
+
+
+def read_pruned(transaction: Any, meta: Any) -> int:
+    """Up to this sequence the change log may have gaps: changes that a later one of the same item stands for."""
+    return int(bytes(transaction.get(_PRUNED, db=meta, default=b"0")))
+
+
+def write_pruned(transaction: Any, meta: Any, sequence: int) -> None:
+    """Note that changes up to a sequence may be gone."""
+    if sequence > read_pruned(transaction, meta):
+        transaction.put(_PRUNED, str(sequence).encode(), db=meta)
+        _seal(transaction, meta)
+
+
+def forget_encoder(transaction: Any, meta: Any, fingerprint: str) -> None:
+    """Take an encoder out of the list, after its vectors."""
+    transaction.delete(_ENCODER + fingerprint_key(fingerprint), db=meta)
+    _seal(transaction, meta)
+
+
+def _checksum(transaction: Any, meta: Any) -> bytes:
+    crc = 0
+    for key, value in transaction.cursor(db=meta):
+        if bytes(key) not in (_LIVE, _CHECKSUM):
+            crc = zlib.crc32(bytes(value), zlib.crc32(bytes(key), crc))
+    return crc.to_bytes(4, "little")
+
+
+def _seal(transaction: Any, meta: Any) -> None:
+    transaction.put(_CHECKSUM, _checksum(transaction, meta), db=meta)
 
 
 def read_active(transaction: Any, meta: Any) -> str | None:
@@ -76,6 +143,7 @@ def read_active(transaction: Any, meta: Any) -> str | None:
 def write_active(transaction: Any, meta: Any, fingerprint: str) -> None:
     """Make a fingerprint the one that is served."""
     transaction.put(_ACTIVE, fingerprint.encode(), db=meta)
+    _seal(transaction, meta)
 
 
 def read_live(transaction: Any, meta: Any) -> int:
@@ -123,3 +191,4 @@ def write_encoder(transaction: Any, meta: Any, encoder: Encoder) -> None:
         "description": encoder.description,
     }
     transaction.put(key, json.dumps(value).encode(), db=meta)
+    _seal(transaction, meta)

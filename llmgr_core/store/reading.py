@@ -45,16 +45,18 @@ class EmbeddingStore(RecordReader):
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path) -> EmbeddingStore:
+    def open(cls, path: Path, *, check_structure: bool = True) -> EmbeddingStore:
         """Open a store for reading; StoreWriter.open opens one for writing.
 
         Args:
             path: its directory.
+            check_structure: see environment.acquire.
 
         Raises:
+            StoreDamagedError: the pages of the file do not hang together.
             StoreError: no store there, no LMDB file, another schema.
         """
-        environment = environments.acquire(path, writable=False)
+        environment = environments.acquire(path, writable=False, check_structure=check_structure)
         try:
             return EmbeddingStore(environment)
         except BaseException:
@@ -81,7 +83,7 @@ class EmbeddingStore(RecordReader):
     def sequence(self) -> int:
         """Sequence of the newest change; 0 for a new store."""
         with self._environment.read() as transaction:
-            return self._newest(transaction)
+            return self.newest_in(transaction)
 
     def active_fingerprint(self) -> str | None:
         """The encoder that the embedding server writes for, or None before the first one."""
@@ -108,6 +110,14 @@ class EmbeddingStore(RecordReader):
             f"{self.path} holds no vectors of encoder {fingerprint[:12]}; encoders in it: {names}",
             "run `llmgr embed` with the engine of this bundle, or point at the store that belongs to it",
         )
+
+    def readers(self) -> list[tuple[int, int | None]]:
+        """Processes that have the store open, each with the transaction it reads, or None where it reads none now."""
+        return self._environment.readers()
+
+    def clear_dead_readers(self) -> int:
+        """Free the places of readers that died, which keep old pages from being used again; how many there were."""
+        return self._environment.clear_dead_readers()
 
     def counts(self) -> dict[str, int]:
         """Rows of databases vectors, items (tombstones too) and changes, and the number of live items."""
@@ -180,7 +190,7 @@ class EmbeddingStore(RecordReader):
                 text = item.texts.get(encoder)
                 rows.append(None if text is None else self._payload(transaction, encoder + text))
             vectors, present = vector_matrix(rows, dimensions)
-            newest, number = self._newest(transaction), int(transaction.id())
+            newest, number = self.newest_in(transaction), int(transaction.id())
         return Snapshot(
             ids,
             vectors,
@@ -190,6 +200,20 @@ class EmbeddingStore(RecordReader):
             newest,
             number,
         )
+
+    def missing_vectors(self, fingerprint: str) -> list[str]:
+        """Ids of live items without a sound vector of an encoder, from one state of the store."""
+        encoder = fingerprint_key(fingerprint)
+        missing = []
+        with self._environment.read() as transaction:
+            for key, value in transaction.cursor(db=self.database("items")):
+                item = self._sound_item(key, value)
+                if item is None or item.deleted:
+                    continue
+                text = item.texts.get(encoder)
+                if text is None or self._payload(transaction, encoder + text) is None:
+                    missing.append(item.item_id)
+        return missing
 
     def items(self) -> Iterator[ItemRecord]:
         """Every live item in the order of the keys; read in blocks, so that items written meanwhile may be among them."""
@@ -224,7 +248,7 @@ class EmbeddingStore(RecordReader):
     def changes_block(self, since: int, limit: int) -> list[Change]:
         """Up to ``limit`` changes after a sequence, from one state of the store."""
         with self._environment.read() as transaction:
-            return list(self._changes(transaction, since, limit))
+            return list(self.changes_in(transaction, since, limit))
 
     def updates(self, since: int, fingerprint: str, limit: int = BLOCK) -> Updates:
         """What a ranker has to apply to a table that holds everything up to ``since``.
@@ -237,7 +261,7 @@ class EmbeddingStore(RecordReader):
         encoder = fingerprint_key(fingerprint)
         updates: dict[str, Update] = {}
         with self._environment.read() as transaction:
-            newest, reached, looked_at = self._newest(transaction), since, 0
+            newest, reached, looked_at = self.newest_in(transaction), since, 0
             cursor = transaction.cursor(db=self.database("changes"))
             if cursor.set_range(sequence_key(since + 1)):
                 for key, value in cursor:

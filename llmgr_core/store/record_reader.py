@@ -50,11 +50,13 @@ class RecordReader:
         """LMDB's handle of "vectors", "items", "changes" or "meta"."""
         return self._environment.database(name)
 
-    def _newest(self, transaction: Any) -> int:
+    def newest_in(self, transaction: Any) -> int:
+        """Sequence of the newest change that a transaction sees; 0 for a new store."""
         cursor = transaction.cursor(db=self.database("changes"))
         return sequence_of(cursor.key()) if cursor.last() else 0
 
-    def _changes(self, transaction: Any, since: int, limit: int) -> Iterator[Change]:
+    def changes_in(self, transaction: Any, since: int, limit: int) -> Iterator[Change]:
+        """Sound changes after a sequence that a transaction sees, at most ``limit``."""
         cursor = transaction.cursor(db=self.database("changes"))
         if not cursor.set_range(sequence_key(since + 1)):
             return

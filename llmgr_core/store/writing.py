@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from llmgr_core.store.records import (
     text_hash,
 )
 from llmgr_core.store.writer_lock import WriterLock
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -107,21 +109,23 @@ class StoreWriter(EmbeddingStore):
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, *, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
+    def open(cls, path: Path, *, check_structure: bool = True, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
         """Open a store for writing, make it where there is none.
 
         Args:
             path: its directory.
+            check_structure: see environment.acquire.
             map_bytes: size of the map at first; it doubles whenever it is full.
 
         Raises:
+            StoreDamagedError: the pages of the file do not hang together.
             StoreError: no LMDB file, another schema.
             StoreLockedError: another process writes to it.
         """
         path.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(path)
         try:
-            environment = environments.acquire(path, writable=True, map_bytes=map_bytes)
+            environment = environments.acquire(path, writable=True, map_bytes=map_bytes, check_structure=check_structure)
             try:
                 environment.clear_dead_readers()
                 metadata.initialise(environment)
@@ -148,7 +152,7 @@ class StoreWriter(EmbeddingStore):
         Raises:
             StoreError: its vectors have another number of dimensions here.
         """
-        self._in_transaction(lambda transaction: self._activate(transaction, encoder))
+        self.transact(lambda transaction: self._activate(transaction, encoder))
 
     def register(self, encoder: Encoder) -> None:
         """Note an encoder before vectors of it are put.
@@ -156,7 +160,7 @@ class StoreWriter(EmbeddingStore):
         Raises:
             StoreError: its vectors have another number of dimensions here.
         """
-        self._in_transaction(lambda transaction: metadata.write_encoder(transaction, self.database("meta"), encoder))
+        self.transact(lambda transaction: metadata.write_encoder(transaction, self.database("meta"), encoder))
 
     def write(self, operations: Sequence[Put | Delete]) -> list[Written]:
         """Do all of it in one transaction, on the disk when this returns; where it raises, none of it was done.
@@ -167,8 +171,7 @@ class StoreWriter(EmbeddingStore):
             StoreFullError: no space left on the disk.
             VectorError: a vector of another dimension than its encoder's; nothing was written.
         """
-        written: list[Written] = self._in_transaction(lambda transaction: self._write(transaction, operations))
-        return written
+        return self.transact(lambda transaction: self._write(transaction, operations))
 
     def put(self, item_id: str, record: bytes, *texts: EmbeddedText) -> Written:
         """Insert or replace one item, durably; see ``write``."""
@@ -178,7 +181,15 @@ class StoreWriter(EmbeddingStore):
         """Make one item a tombstone, durably; see ``write``."""
         return self.write([Delete(item_id)])[0]
 
-    def _in_transaction(self, action: Any) -> Any:
+    def transact(self, action: Callable[[Any], Result]) -> Result:
+        """Do something in one durable write transaction of LMDB: all of it or, where it raises, nothing.
+
+        Args:
+            action: gets the transaction; done again from the start where the map had to grow.
+
+        Raises:
+            StoreFullError: no space left on the disk.
+        """
         while True:
             try:
                 with self._environment.write() as transaction:
@@ -192,7 +203,7 @@ class StoreWriter(EmbeddingStore):
         metadata.write_active(transaction, meta, encoder.fingerprint)
 
     def _write(self, transaction: Any, operations: Sequence[Put | Delete]) -> list[Written]:
-        newest = self._newest(transaction)
+        newest = self.newest_in(transaction)
         encoders = metadata.read_encoders(transaction, self.database("meta"))
         live = metadata.read_live(transaction, self.database("meta"))
         written = []
@@ -211,7 +222,7 @@ class StoreWriter(EmbeddingStore):
     def _put(self, transaction: Any, put: Put, sequence: int, encoders: dict[bytes, Encoder]) -> Written:
         key = item_key(put.item_id)
         old = self._item(transaction, key)
-        live = old is not None and not old.deleted
+        live = self._stands(transaction, key) if old is None else not old.deleted
         texts = {fingerprint_key(text.fingerprint): text for text in put.texts}
         rewritten = False
         for encoder, text in texts.items():
@@ -237,10 +248,15 @@ class StoreWriter(EmbeddingStore):
         old = self._item(transaction, key)
         if old is not None and old.deleted:
             return Written(delete.item_id, old.sequence, changed=False, existed=False)
+        existed = self._stands(transaction, key)
         base = ItemRecord(delete.item_id, b"", {}) if old is None else old
         item = base._replace(sequence=sequence, deleted=True, updated_ns=time.time_ns())
         self._append(transaction, key, item, Change(sequence, delete.item_id, Operation.DELETE))
-        return Written(delete.item_id, sequence, changed=True, existed=old is not None)
+        return Written(delete.item_id, sequence, changed=True, existed=existed)
+
+    def _stands(self, transaction: Any, key: bytes) -> bool:
+        """Whether there is a row of an item, be it damaged: it was counted when it was written."""
+        return transaction.get(key, db=self.database("items")) is not None
 
     def _append(self, transaction: Any, key: bytes, item: ItemRecord, change: Change) -> None:
         transaction.put(key, pack_item(item), db=self.database("items"))
