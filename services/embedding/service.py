@@ -22,7 +22,7 @@ from services.embedding.insertion import Inserter, Insertion
 from services.embedding.item_stream import answer_stream
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
-from services.embedding.validation import valid_item, valid_item_id
+from services.embedding.validation import require_epoch, valid_item, valid_item_id
 from services.item_messages import item_message
 from services.observability.versions import Versions
 from services.server.async_methods import Context, server_stream_method, stream_method, unary_method
@@ -136,6 +136,7 @@ class EmbeddingService:
     async def _watch(
         self, request: messages.WatchChangesRequest, context: Context
     ) -> AsyncIterator[messages.WatchChangesResponse]:
+        require_epoch(request.store_epoch)
         if request.store_epoch and request.store_epoch != self._store.epoch:
             raise RequestError(
                 grpc.StatusCode.FAILED_PRECONDITION,

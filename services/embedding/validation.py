@@ -9,7 +9,9 @@ from services.contract import item_pb2
 from services.item_messages import item_from_message
 from services.server.errors import RequestError, invalid_field
 
+# Names of all category paths together, and attributes: each costs time however short it is.
 MAX_PARTS = 1000
+MAX_EPOCH_BYTES = 64
 
 
 def valid_item_id(item_id: str, field: str, max_bytes: int) -> str:
@@ -35,7 +37,9 @@ def valid_item(message: item_pb2.Item, *, max_id_bytes: int, max_text_bytes: int
         RequestError: INVALID_ARGUMENT that names the field: a bad id, no text at all, too much text, or a NUL.
     """
     valid_item_id(message.item_id, "item.item_id", max_id_bytes)
-    for field, count in (("categories", len(message.categories)), ("attributes", len(message.attributes))):
+    names = sum(len(path.names) for path in message.categories)
+    counts = (("categories", len(message.categories)), ("categories", names), ("attributes", len(message.attributes)))
+    for field, count in counts:
         if count > MAX_PARTS:
             raise invalid_field(f"item.{field}", f"{count} entries; at most {MAX_PARTS} are taken")
     total = 0
@@ -50,6 +54,16 @@ def valid_item(message: item_pb2.Item, *, max_id_bytes: int, max_text_bytes: int
     return item_from_message(message)
 
 
+def require_epoch(store_epoch: str) -> None:
+    """Look at the identity of a store before anything is compared with it.
+
+    Raises:
+        RequestError: INVALID_ARGUMENT: longer than any is.
+    """
+    if len(store_epoch) > MAX_EPOCH_BYTES:
+        raise invalid_field("store_epoch", f"{len(store_epoch)} characters; at most {MAX_EPOCH_BYTES} are taken")
+
+
 def no_text_left() -> RequestError:
     """For an item of which cleaning leaves nothing."""
     return invalid_field("item", "no text is left of the item after markup and marketing phrases are removed")
@@ -60,8 +74,6 @@ def _texts(message: item_pb2.Item) -> Iterator[tuple[str, str]]:
     yield "item.description", message.description
     yield "item.brand", message.brand
     for number, path in enumerate(message.categories):
-        if len(path.names) > MAX_PARTS:
-            raise invalid_field(f"item.categories[{number}]", f"{len(path.names)} names; at most {MAX_PARTS} are taken")
         for name in path.names:
             yield f"item.categories[{number}]", name
     for key, value in message.attributes.items():
