@@ -78,7 +78,7 @@ def occlude_clicks(snapshot: Snapshot, clicks: Indices, items: Indices) -> Occlu
     hidden = np.zeros(0, dtype=np.int64) if snapshot.parts.scoring.include_seen else np.unique(clicks)
     scores, probabilities = np.zeros((t, m), dtype=np.float32), np.zeros((t, m), dtype=np.float32)
     ranks, fallback = np.zeros((t, m), dtype=np.int64), np.zeros(t, dtype=np.bool_)
-    unread = t - _read_clicks(snapshot)
+    unread = t - clicks_looked_at(snapshot)
     unchanged = place(rank_all(snapshot, clicks, hidden), items, snapshot.num_items) if unread > 0 else None
     for number in range(t):
         found = unchanged
@@ -89,7 +89,7 @@ def occlude_clicks(snapshot: Snapshot, clicks: Indices, items: Indices) -> Occlu
     return Occlusion(scores, probabilities, ranks, fallback)
 
 
-def _read_clicks(snapshot: Snapshot) -> int:
+def clicks_looked_at(snapshot: Snapshot) -> int:
     """How many of the last clicks the encoder or the transitions look at; earlier ones change nothing."""
     graph = snapshot.parts.transitions
     return max(snapshot.parts.max_clicks, 0 if graph is None else graph.settings.clicks)

@@ -59,12 +59,13 @@ class SessionExplanation:
         return drops if self.parts is not None else np.full_like(drops, np.nan)
 
     def strongest_click(self, number: int) -> int | None:
-        """The click whose removal costs item ``number`` the most of its score; None where no removal costs any."""
-        drops = np.nan_to_num(self.score_drops[:, number], nan=-np.inf)
-        strongest = int(drops.argmax()) if len(drops) else 0
+        """The click whose removal costs item ``number`` the most of its score and makes it fall; None where none does."""
         if len(self.clicks) == 1 and self.parts is not None:
             return 0
-        return strongest if len(drops) and drops[strongest] > 0 else None
+        drops = np.nan_to_num(self.score_drops[:, number], nan=-np.inf)
+        strongest = int(drops.argmax())
+        falls = self.without.ranks[strongest, number] > self.placement.ranks[number]
+        return strongest if drops[strongest] > 0 and falls else None
 
 
 def explain_session(

@@ -116,11 +116,11 @@ def _cosine(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating] | Non
 
 
 def strongest_units(effects: Sequence[WordEffects], number: int, count: int) -> list[tuple[int, TextUnit, float]]:
-    """The units whose removal costs item ``number`` the most: whose text, which unit, drop of the score; the most first."""
+    """The words and attributes whose removal costs item ``number`` the most: whose text, which, drop of the score."""
     found = [
         (one.item, unit, float(drop))
         for one in effects
         for unit, drop in zip(one.units, one.drops[:, number], strict=True)
-        if np.isfinite(drop) and drop > 0
+        if unit.kind != "text" and np.isfinite(drop) and drop > 0
     ]
     return sorted(found, key=lambda entry: -entry[2])[:count]

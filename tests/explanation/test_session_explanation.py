@@ -142,10 +142,13 @@ def test_the_strongest_click_is_the_one_whose_removal_costs_the_most() -> None:
     found = explain_session(ranker.snapshot, ranker.attention, array(7, 9, 12), 4)
     for number in range(4):
         strongest = found.strongest_click(number)
+        drops, ranks = found.score_drops[:, number], found.without.ranks[:, number]
         if strongest is None:
-            assert (found.score_drops[:, number] <= 0).all()
+            assert drops.max() <= 0 or ranks[drops.argmax()] <= found.placement.ranks[number]
         else:
-            assert found.score_drops[strongest, number] == found.score_drops[:, number].max() > 0
+            assert drops[strongest] == drops.max() > 0
+            assert ranks[strongest] > found.placement.ranks[number]
+    assert found.strongest_click(0) is not None
 
 
 def test_unknown_clicks_are_left_out_and_none_known_is_refused() -> None:

@@ -111,8 +111,14 @@ def test_a_click_that_is_nothing_but_text_leaves_no_score_without_it() -> None:
     effects = effects_of(small_ranker(), [3], [20], {3: ItemText("small mirror")})
     assert np.isnan(effects[0].drops[0, 0])
     assert np.isfinite(effects[0].drops[1:, 0]).all()
-    assert [unit.label for _, unit, _ in strongest_units(effects, 0, 9)] != []
-    assert all(np.isfinite(drop) for _, _, drop in strongest_units(effects, 0, 9))
+
+
+def test_the_strongest_words_cost_the_most_and_are_no_whole_texts() -> None:
+    effects = effects_of(small_ranker(), [7, 9], [20, 21], {7: ItemText("red matte lipstick"), 20: ItemText("blue comb")})
+    found = strongest_units(effects, 0, 3)
+    every = [drop for one in effects for drop in one.drops[1:, 0].tolist() if drop > 0]
+    assert [drop for _, _, drop in found] == sorted(every, reverse=True)[:3]
+    assert all(unit.kind == "word" for _, unit, _ in found)
 
 
 def test_a_text_that_the_vector_was_not_made_of_is_noticed() -> None:

@@ -155,6 +155,7 @@ def session_command(
     recommended one carry it.
     """
     from llmgr_core.explanation.click_evidence import sessions_followed
+    from llmgr_core.explanation.occlusion import clicks_looked_at
     from llmgr_core.explanation.session import explain_session
     from trainer.explain.records import ExplainedSession, session_record
     from trainer.explain.tables import session_tables
@@ -177,7 +178,7 @@ def session_command(
     if embed is not None and explanation.parts is not None:
         from llmgr_core.explanation.word_effects import word_effects
 
-        chosen = dict.fromkeys([*explanation.clicks.tolist(), *explanation.items.tolist()])
+        chosen = dict.fromkeys([*explanation.clicks[-clicks_looked_at(snapshot) :].tolist(), *explanation.items.tolist()])
         texts = {item: run.text(item) for item in chosen}
         without_text = [item for item, text in texts.items() if not text.text]
         vectors = {item: run.vector(item) for item in chosen}

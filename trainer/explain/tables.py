@@ -22,6 +22,7 @@ TITLE_WIDTH = 64
 SHOWN_ITEMS = 5
 SHOWN_CLICKS = 20
 SHOWN_WORDS = 6
+FEW_CLICKS = 10
 
 
 def neighbourhood_tables(run: ExplainedRun, found: Neighbourhood) -> Iterator[RenderableType]:
@@ -96,25 +97,23 @@ def _ranking(run: ExplainedRun, found: ExplainedSession) -> Table:
 def _summary(run: ExplainedRun, found: ExplainedSession) -> Iterator[Text]:
     """In words: what carries the items on the whole."""
     one = found.explanation
-    ranked = np.flatnonzero(one.placement.ranks > 0)
+    best = np.flatnonzero(one.placement.ranks == np.arange(len(one.items)) + 1)
     assert one.parts is not None
     assert one.average is not None
-    if not len(ranked):
+    if not len(best):
         return
     named = {"ID": (one.parts.id, one.average.id), "text": (one.parts.text, one.average.text)}
     named["transitions"] = one.parts.transitions, one.average.transitions
-    above = ", ".join(f"{_signed((part[ranked] - average[0]).mean())} {name}" for name, (part, average) in named.items())
-    yield _line(f"\nAbove an average item the scores stand, on average, by {above}.")
-    strongest = [one.strongest_click(int(number)) for number in ranked]
-    carrying = Counter(click for click in strongest if click is not None)
+    above = ", ".join(f"{_signed((part[best] - average[0]).mean())} {name}" for name, (part, average) in named.items())
+    yield _line(f"\nThe {len(best)} best stand above an average item, in the mean, by {above}.")
+    strongest = {int(number): one.strongest_click(int(number)) for number in best}
+    carrying = Counter(click for click in strongest.values() if click is not None)
     if carrying and len(one.clicks) > 1:
         click, count = carrying.most_common(1)[0]
-        ranks = one.without.ranks[click, ranked]
+        ranks = one.without.ranks[click, [number for number, carried in strongest.items() if carried == click]]
         title = run.title(int(one.clicks[click]))[:TITLE_WIDTH]
-        yield _line(
-            f"Click {click + 1}, {title}, carries {count} of {len(ranked)}: without it these items would stand at "
-            f"ranks {ranks.min():,} to {ranks.max():,}."
-        )
+        reached = f"rank {ranks[0]:,}" if ranks.min() == ranks.max() else f"ranks {ranks.min():,} to {ranks.max():,}"
+        yield _line(f"Click {click + 1}, {title}, carries {count} of them: without it they would stand at {reached}.")
 
 
 def _most_by(found: ExplainedSession, number: int) -> str:
@@ -153,7 +152,7 @@ def _transitions(run: ExplainedRun, found: ExplainedSession, shown: list[int]) -
     )
     for click in _worth_showing(found):
         added, seen = one.transition_shares[click, shown], found.followed[click, shown]
-        if (added > 0).any() or seen.any():
+        if (added >= 0.005).any() or (seen.any() and len(one.clicks) <= FEW_CLICKS):
             cells = [f"{_signed(value)} ({count:,})" for value, count in zip(added, seen, strict=True)]
             table.add_row(str(click + 1), *cells, _title(run, int(one.clicks[click])))
     if not table.row_count:
@@ -165,6 +164,7 @@ def _transitions(run: ExplainedRun, found: ExplainedSession, shown: list[int]) -
 def _words(run: ExplainedRun, found: ExplainedSession, shown: list[int]) -> Iterator[RenderableType]:
     one = found.explanation
     assert found.words is not None
+    yield _whole_texts(run, found, shown)
     for number in shown:
         item = int(one.items[number])
         table = _table(
@@ -181,6 +181,20 @@ def _words(run: ExplainedRun, found: ExplainedSession, shown: list[int]) -> Iter
             yield _line(f"{run.item_id(effects.item)}: its vector was made of another text than the one here (edited since?)")
     for item in found.without_text:
         yield _line(f"{run.item_id(item)} {run.title(item)[:TITLE_WIDTH]}: has no text, so no word carries anything")
+
+
+def _whole_texts(run: ExplainedRun, found: ExplainedSession, shown: list[int]) -> Table:
+    one = found.explanation
+    assert found.words is not None
+    columns = ["text of", *(_place(found, number) for number in shown), "title"]
+    table = _table("Without a whole text: what the score loses", columns, left=len(columns) - 1)
+    whole = {effects.item: effects.drops[0] for effects in found.words if len(effects.units)}
+    own = [whole[item][number] if (item := int(one.items[number])) in whole else np.nan for number in shown]
+    table.add_row("itself", *(_signed(drop) for drop in own), "")
+    for item, drops in whole.items():
+        if clicks := _clicks_of(found, item):
+            table.add_row(f"click {clicks}", *(_signed(drop) for drop in drops[shown]), _title(run, item))
+    return table
 
 
 def _agreement(found: Neighbourhood, names: list[str]) -> Table:
