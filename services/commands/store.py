@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmgr_core.run_directory import RunDirectory
-from llmgr_core.store import EmbeddingStore, StoreDamagedError, StoreError, StoreWriter
+
+if TYPE_CHECKING:
+    from llmgr_core.store import EmbeddingStore
 
 SHOWN = 20
 
@@ -48,6 +50,8 @@ def store_command(name: str) -> Callable[[Callable[..., dict[str, Any]]], click.
             try:
                 _show({"store": str(path), **function(path, **options)}, as_json)
             except _FoundError as found:
+                from llmgr_core.store import StoreDamagedError
+
                 _show({"store": str(path), **found.facts}, as_json)
                 raise StoreDamagedError(found.message, found.way_out) from None
 
@@ -67,6 +71,8 @@ class _FoundError(Exception):
 @store_command("info")
 def info(path: Path) -> dict[str, Any]:
     """Say what is in the store, and how many items still lack a vector of each encoder."""
+    from llmgr_core.store import EmbeddingStore
+
     with EmbeddingStore.open(path) as store:
         active = store.active_fingerprint()
         encoders = [
@@ -131,6 +137,7 @@ def prune(path: Path, keep_changes: int, forget: tuple[str, ...]) -> dict[str, A
 
     The file stays as large as it is, with room for what comes: `llmgr store compact` makes it smaller.
     """
+    from llmgr_core.store import StoreWriter
     from llmgr_core.store.pruning import Pruning
 
     with StoreWriter.open(path) as store:
@@ -145,6 +152,8 @@ def activate(path: Path, fingerprint: str) -> dict[str, Any]:
     This is the way back after a new model was not the better one: both models' vectors are still there. Items that came since
     get the missing ones from the server, in the background.
     """
+    from llmgr_core.store import StoreWriter
+
     with StoreWriter.open(path) as store:
         before, chosen = store.active_fingerprint(), _encoder(store, fingerprint)
         store.activate(next(one for one in store.encoders() if one.fingerprint == chosen))
@@ -172,6 +181,8 @@ def restore(path: Path, directory: Path) -> dict[str, Any]:
 @store_command("readers")
 def readers(path: Path) -> dict[str, Any]:
     """List the processes that read the store, and free the places of those that died."""
+    from llmgr_core.store import EmbeddingStore
+
     with EmbeddingStore.open(path, check_structure=False) as store:
         cleared = store.clear_dead_readers()
         rows = [{"pid": pid, "transaction": number} for pid, number in store.readers()]
@@ -184,6 +195,8 @@ def _encoder(store: EmbeddingStore, beginning: str) -> str:
     Raises:
         StoreError: none does, or several.
     """
+    from llmgr_core.store import StoreError
+
     known = [one.fingerprint for one in store.encoders()]
     matching = [one for one in known if one.startswith(beginning)]
     if len(matching) != 1 or not beginning:
