@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 SMALLEST_NORM = 1e-6
+ITEMS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,15 @@ def share_alike(items: Indices, codes: Sequence[int] | npt.NDArray[np.integer], 
 def _unit(vectors: Floats) -> Floats:
     unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(SMALLEST_NORM))
     return unit
+
+
+def nearest_of_many(space: Space, items: Indices, k: int) -> Indices:
+    """The k nearest of each item, int64 [n, k] in no order; every item must be known to the space, which knows more than k."""
+    found = np.empty((len(items), k), dtype=np.int64)
+    for start in range(0, len(items), ITEMS_AT_ONCE):
+        some = items[start : start + ITEMS_AT_ONCE]
+        cosines = space.directions[some] @ space.directions.T
+        cosines[:, ~space.known] = -np.inf
+        cosines[np.arange(len(some)), some] = -np.inf
+        found[start : start + len(some)] = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+    return found

@@ -205,6 +205,28 @@ def test_clicks_or_an_example_but_not_both_nor_none(small_run: Path, model: Path
             explain(small_run, model, *arguments)
 
 
+def test_the_catalogue_is_judged_space_by_space(small_run: Path, model: Path) -> None:
+    record = told(small_run, model, "catalogue", "--neighbours", "3")
+    assert list(record["shares"]) == ["clicks", "text", "id part", "fused", "any items"]
+    assert record["items"]["all"] == ITEMS - 1  # id-23 has no text
+    dataset = Dataset.open(open_artefact(small_run / "dataset", "dataset"))
+    expected = []
+    for item in dataset.item_ids:
+        if item != "id-23":
+            view = told(small_run, model, "item", item, "--neighbours", "3")["spaces"]["text"]
+            expected.append(
+                (
+                    view["same_category"],
+                    view["same_brand"],
+                    np.mean([one["training_sessions_together"] > 0 for one in view["neighbours"]]),
+                )
+            )
+    found = record["shares"]["text"]["all"]
+    for place, kind in enumerate(("same_category", "same_brand", "clicked_together")):
+        assert found[kind] == pytest.approx(np.mean([one[place] for one in expected]), abs=1e-4)
+    assert "any items" in explain(small_run, model, "catalogue", "--sample", "5").stdout
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_pictures_are_drawn(ending: str, small_run: Path, model: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

@@ -57,6 +57,7 @@ def command() -> None:
     \b
     llmgr explain item B004ZT0SSG --run runs/shop
     llmgr explain session B004756YJA B004ZT0SSG --run runs/shop --words --plot why.svg
+    llmgr explain catalogue --run runs/shop
     """
 
 
@@ -189,6 +190,22 @@ def session_command(
         from trainer.explain.plots import plot_session
 
         plot_session(run, found, asked.plot)
+
+
+@_explanation("catalogue")
+@click.option("--sample", type=click.IntRange(1), default=1000, show_default=True, help="How many items to look at.")
+@click.option("--neighbours", "k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many of each.")
+def catalogue_command(asked: Asked, *, sample: int, k: int) -> None:
+    """Whether near items are alike: share of neighbours of the same category and brand, and clicked together.
+
+    For every space that the run has, against items drawn at random, by training clicks of the item.
+    """
+    from trainer.explain.catalogue_check import catalogue_record, catalogue_table, check_catalogue
+
+    if asked.plot is not None:
+        raise click.UsageError("explain catalogue draws nothing; leave --plot out")
+    check = check_catalogue(asked.run, sample, k, asked.settings.seed, asked.reporter)
+    asked.show(lambda: catalogue_record(asked.run, check), lambda: [catalogue_table(check)])
 
 
 def _example(dataset: Dataset, number: int) -> tuple[Any, int]:

@@ -65,21 +65,21 @@ def neighbourhood_record(run: ExplainedRun, found: Neighbourhood) -> dict[str, A
         if view.neighbours is not None:
             nearest = zip(view.neighbours.items.tolist(), view.neighbours.similarities, view.together.tolist(), strict=True)
             entries = [
-                {**item_record(run, index), "similarity": _number(value), "training_sessions_together": together}
+                {**item_record(run, index), "similarity": number_or_none(value), "training_sessions_together": together}
                 for index, value, together in nearest
             ]
         views[name] = {
             "meaning": MEANINGS[name],
             "neighbours": entries,
-            "same_category": _number(view.same_category),
-            "same_brand": _number(view.same_brand),
+            "same_category": number_or_none(view.same_category),
+            "same_brand": number_or_none(view.same_brand),
         }
     return {
         "ranker": ranker_record(run),
         "item": {**item_record(run, found.item), "text": run.text(found.item).text},
         "spaces": views,
         "shared": [{"spaces": list(pair), "items": count} for pair, count in found.shared.items()],
-        "by_chance": {"same_category": _number(found.chance_category), "same_brand": _number(found.chance_brand)},
+        "by_chance": {"same_category": number_or_none(found.chance_category), "same_brand": number_or_none(found.chance_brand)},
     }
 
 
@@ -93,8 +93,8 @@ def session_record(run: ExplainedRun, found: ExplainedSession) -> dict[str, Any]
         {
             **item_record(run, int(index)),
             "read_by_encoder": bool(one.read[number]),
-            "attention": _number(weights[number]),
-            "attention_share": _number(one.attention_shares[number]),
+            "attention": number_or_none(weights[number]),
+            "attention_share": number_or_none(one.attention_shares[number]),
         }
         for number, index in enumerate(one.clicks)
     ]
@@ -118,17 +118,17 @@ def _item(run: ExplainedRun, found: ExplainedSession, number: int) -> dict[str, 
     return {
         "rank": int(place.ranks[number]) or None,
         **item_record(run, int(one.items[number])),
-        "probability": _number(place.probabilities[number]),
-        "score": _number(place.scores[number]),
+        "probability": number_or_none(place.probabilities[number]),
+        "score": number_or_none(place.scores[number]),
         "parts": None if one.parts is None else _parts(one.parts, number),
         "strongest_click": strongest,
         "clicks": [
             {
-                "score_drop": _number(one.score_drops[click, number]),
+                "score_drop": number_or_none(one.score_drops[click, number]),
                 "rank_without": int(without.ranks[click, number]) or None,
-                "probability_without": _number(without.probabilities[click, number]),
+                "probability_without": number_or_none(without.probabilities[click, number]),
                 "by_popularity_without": bool(without.fallback[click]),
-                "transitions": _number(one.transition_shares[click, number]),
+                "transitions": number_or_none(one.transition_shares[click, number]),
                 "training_sessions": int(found.followed[click, number]),
             }
             for click in range(len(one.clicks))
@@ -139,9 +139,9 @@ def _item(run: ExplainedRun, found: ExplainedSession, number: int) -> dict[str, 
 def _text(run: ExplainedRun, effects: WordEffects) -> dict[str, Any]:
     return {
         "text_of": run.item_id(effects.item),
-        "agreement": _number(effects.agreement),
+        "agreement": number_or_none(effects.agreement),
         "units": [
-            {"kind": unit.kind, "label": unit.label, "score_drops": [_number(drop) for drop in drops]}
+            {"kind": unit.kind, "label": unit.label, "score_drops": [number_or_none(drop) for drop in drops]}
             for unit, drops in zip(effects.units, effects.drops, strict=True)
         ],
     }
@@ -149,8 +149,9 @@ def _text(run: ExplainedRun, effects: WordEffects) -> dict[str, Any]:
 
 def _parts(parts: ScoreParts, number: int) -> dict[str, Any]:
     named = {"id": parts.id, "text": parts.text, "transitions": parts.transitions}
-    return {name: _number(values[number]) for name, values in named.items()}
+    return {name: number_or_none(values[number]) for name, values in named.items()}
 
 
-def _number(value: float | np.floating | None) -> float | None:
+def number_or_none(value: float | np.floating | None) -> float | None:
+    """A figure as JSON can write it: rounded, and no NaN."""
     return None if value is None or not math.isfinite(value) else round(float(value), DIGITS)
