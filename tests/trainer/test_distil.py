@@ -22,7 +22,7 @@ from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
 from trainer.commands.distil import shaping_settings
 from trainer.distil import Distillation, RankerScorer, Tutoring
-from trainer.distil.finishing import finish_ranker, served_transitions
+from trainer.distil.finishing import finish_ranker, served_transitions, trained_ranker
 from trainer.distil.recipe import StudentScorer
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.teacher_rankings import TeacherRankings
@@ -215,17 +215,15 @@ def finished(sessions: Sessions, text: TextVectors, tmp_path_factory: pytest.Tem
     student = run.run().model
     train = run.loader.examples
     sessions_of = Sessions.from_lists([sessions[number][:-1].tolist() for number in range(len(sessions))])
-    graph = TransitionGraph.build(sessions_of, ITEMS, TransitionSettings()).pruned()
     examples = Examples.last_click(sessions)
     stored, figures = finish_ranker(
-        student,
-        "fused",
+        trained_ranker(student, "fused", text, sessions_of.click_counts(ITEMS), include_seen=False),
+        student.transform.whitening,
         text,
-        graph=graph,
-        popularity=sessions_of.click_counts(ITEMS),
+        train=sessions_of,
+        settings=TransitionSettings(text_neighbours=0),
         validation=examples,
         heldout=examples.select(slice(0, 0)),
-        include_seen=False,
         heldout_loss=0.05,
     )
     assert len(train)
@@ -261,7 +259,9 @@ def test_a_ranker_with_text_serves_transitions_shared_between_text_neighbours(
     plain = TransitionGraph.build(sessions, ITEMS, TransitionSettings()).pruned()
 
     def served(student: Student, **knobs: int) -> TransitionGraph:
-        return served_transitions(sessions, TransitionSettings(**knobs), student)
+        whitening = student.transform.whitening if student.transform else None
+        counts = sessions.click_counts(ITEMS)
+        return served_transitions(sessions, TransitionSettings(**knobs), counts, whitening, text if whitening else None)[0]
 
     with_text = distillation(sessions, tmp_path / "text", text).model
     without = distillation(sessions, tmp_path / "ids").model

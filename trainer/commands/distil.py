@@ -14,14 +14,18 @@ from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.settings import Settings
 from llmgr_core.settings.controls import ControlSettings
 from llmgr_core.settings.distil import DistilSettings
+from llmgr_core.settings.ranker_keys import INCIDENTAL, INCIDENTAL_ENGINE
 from llmgr_core.settings.transitions import TransitionSettings
 
 if TYPE_CHECKING:
-    from llmgr_core.ranker.stored import Variant
+    from llmgr_core.artefacts.directory import Draft
+    from llmgr_core.data import Dataset
+    from llmgr_core.ranker.stored import StoredRanker, Variant
+    from llmgr_core.ranker.whitening import Whitening
+    from llmgr_core.sessions import Examples
+    from trainer.distil.student import TextVectors
 
 VARIANTS = ("fused", "id-only", "frozen-text")
-# Settings that change how a run goes on, not what it arrives at.
-INCIDENTAL = {"checkpoint_minutes", "device"}
 TEXT_TRANSITIONS = {name for name in TransitionSettings.model_fields if name.startswith("text_")}
 
 
@@ -38,8 +42,10 @@ def command(step: Step, *, variant: str) -> None:
 
     Reads RUN/dataset, RUN/backbone, RUN/store and, for the variant "fused", RUN/tuned. Writes RUN/ranker (or
     RUN/ranker-id-only, RUN/ranker-frozen-text).
+
+    Where only [transitions] or distil.heldout_loss has changed since the ranker was made, its weights are kept and what
+    follows training is done again; --force trains in any case.
     """
-    kind = cast("Variant", variant)
     path = step.run.ranker(variant)
     inputs = _inputs(step, variant)
     settings = shaping_settings(step.settings, variant)
@@ -51,72 +57,109 @@ def command(step: Step, *, variant: str) -> None:
     import torch
 
     from llmgr_core.data import Dataset
-    from llmgr_core.encoders import Backbone
-    from trainer.distil import Distillation
     from trainer.distil.controls import controlled_text, shuffled_clicks
-    from trainer.distil.finishing import finish_ranker, served_transitions
-    from trainer.distil.inputs import encoder_fingerprint, read_text_vectors, tutoring
+    from trainer.distil.finishing import finish_ranker
+    from trainer.distil.inputs import encoder_fingerprint, read_text_vectors
+    from trainer.distil.standing_ranker import standing_ranker, text_digest
 
     if step.settings.threads:
         torch.set_num_threads(step.settings.threads)
     distil = step.settings.distil
     dataset = Dataset.open(inputs[0])
+    text = None
+    if variant != "id-only":
+        fingerprint = encoder_fingerprint(step.settings, dataset, inputs[2] if variant == "fused" else None)
+        text = read_text_vectors(step.run.store, dataset, fingerprint, distil.text_below)
+        text = controlled_text(text, distil.controls.text_vectors)
+    validation, heldout = dataset.validation.evenly_spread(distil.validation_examples), dataset.heldout_validation
+    if distil.controls.history == "shuffled":
+        validation, heldout = shuffled_clicks(validation), shuffled_clicks(heldout)
+    device = distil.device if distil.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    standing = None if step.force else standing_ranker(path, inputs, settings, text)
     with draft_artefact(path, "ranker", inputs, settings) as draft:
-        text, lessons = None, None
-        if variant != "id-only":
-            tuned = inputs[2] if variant == "fused" else None
-            fingerprint = encoder_fingerprint(step.settings, dataset, tuned)
-            text = read_text_vectors(step.run.store, dataset, fingerprint, distil.text_below)
-            text = controlled_text(text, distil.controls.text_vectors)
-            if tuned is not None and distil.teacher:
-                cache = step.run.root / "cache" / "teacher"
-                lessons, figures = tutoring(
-                    step.settings, dataset, tuned=tuned, backbone=inputs[1], text=text, cache=cache, reporter=step.reporter
-                )
-                draft.metrics.update(teacher=figures)
-        backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
-        validation, heldout = dataset.validation.evenly_spread(distil.validation_examples), dataset.heldout_validation
-        if distil.controls.history == "shuffled":
-            validation, heldout = shuffled_clicks(validation), shuffled_clicks(heldout)
-        outcome = Distillation(
-            dataset.train,
-            validation,
-            dataset.num_items,
-            encoder=backbone.settings if backbone else distil.encoder,
-            settings=distil,
-            text=text,
-            tutoring=lessons,
-            backbone=backbone,
-            seed=step.settings.seed,
-            directory=draft.path,
-            checkpoints=draft.checkpoints,
-            reporter=step.reporter,
-        ).run()
+        if standing is not None:
+            taken = standing.artefact.digest
+            step.reporter.event("not trained again: the ranker that stands here has the weights", path=str(path), digest=taken)
+            trained, whitening = standing.trained, standing.whitening
+            standing.copy_log(draft.path)
+            draft.details.update(standing.details)
+            draft.metrics.update(standing.metrics)
+        else:
+            trained, whitening = _train(step, cast("Variant", variant), inputs, dataset, text, validation, draft)
+        if text is not None:
+            draft.details.update(text_vectors=text_digest(text))
         step.reporter.event("fitting transition weight and temperature", examples=len(validation))
         ranker, fitted = finish_ranker(
-            outcome.model,
-            kind,
+            trained,
+            whitening,
             text,
-            graph=served_transitions(dataset.train, step.settings.transitions, outcome.model),
-            popularity=dataset.popularity,
+            train=dataset.train,
+            settings=step.settings.transitions,
             validation=validation,
             heldout=heldout,
-            include_seen=dataset.include_seen,
             heldout_loss=distil.heldout_loss,
+            device=device,
         )
         ranker.write(draft.path)
-        parameters = sum(parameter.numel() for parameter in outcome.model.parameters())
-        draft.details.update(variant=variant, num_items=dataset.num_items, parameters=parameters)
-        draft.metrics.update(
-            validation=outcome.validation,
-            best_epoch=outcome.best_epoch,
-            epochs=outcome.epochs,
-            epoch_seconds=outcome.epoch_seconds,
-            examples_per_second=outcome.examples_per_second,
-            **fitted,
-        )
+        draft.metrics.update(fitted)
         metrics = dict(draft.metrics)
     click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(metrics)}))
+
+
+def _train(
+    step: Step,
+    variant: Variant,
+    inputs: list[Artefact],
+    dataset: Dataset,
+    text: TextVectors | None,
+    validation: Examples,
+    draft: Draft,
+) -> tuple[StoredRanker, Whitening | None]:
+    """Train, and note in the draft what was measured.
+
+    Returns:
+        The weights, and the whitening of its text vectors.
+    """
+    from llmgr_core.encoders import Backbone
+    from trainer.distil import Distillation
+    from trainer.distil.finishing import trained_ranker
+    from trainer.distil.inputs import tutoring
+
+    distil = step.settings.distil
+    lessons = None
+    if variant == "fused" and distil.teacher and text is not None:
+        cache = step.run.root / "cache" / "teacher"
+        lessons, figures = tutoring(
+            step.settings, dataset, tuned=inputs[2], backbone=inputs[1], text=text, cache=cache, reporter=step.reporter
+        )
+        draft.metrics.update(teacher=figures)
+    backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
+    outcome = Distillation(
+        dataset.train,
+        validation,
+        dataset.num_items,
+        encoder=backbone.settings if backbone else distil.encoder,
+        settings=distil,
+        text=text,
+        tutoring=lessons,
+        backbone=backbone,
+        seed=step.settings.seed,
+        directory=draft.path,
+        checkpoints=draft.checkpoints,
+        reporter=step.reporter,
+    ).run()
+    student = outcome.model
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    draft.details.update(variant=variant, num_items=dataset.num_items, parameters=parameters)
+    draft.metrics.update(
+        validation=outcome.validation,
+        best_epoch=outcome.best_epoch,
+        epochs=outcome.epochs,
+        epoch_seconds=outcome.epoch_seconds,
+        examples_per_second=outcome.examples_per_second,
+    )
+    whitening = student.transform.whitening if student.transform else None
+    return trained_ranker(student, variant, text, dataset.popularity, dataset.include_seen), whitening
 
 
 def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
@@ -124,9 +167,9 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
     return {
         "seed": settings.seed,
         "variant": variant,
-        "distil": settings.distil.model_dump(exclude=INCIDENTAL | _without_effect(settings.distil, variant)),
+        "distil": settings.distil.model_dump(exclude=set(INCIDENTAL) | _without_effect(settings.distil, variant)),
         "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
-        **({"engine": settings.engine.model_dump(exclude={"device", "batch_tokens"})} if variant == "frozen-text" else {}),
+        **({"engine": settings.engine.model_dump(exclude=set(INCIDENTAL_ENGINE))} if variant == "frozen-text" else {}),
     }
 
 

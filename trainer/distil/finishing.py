@@ -1,9 +1,9 @@
-"""From trained weights to a ranker that can be served: transition weight, temperature, folded transform."""
+"""From trained weights to a ranker that can be stored: transition graph and term, temperature."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,65 +13,80 @@ from torch import Tensor
 from llmgr_core.ranker.scoring import ScoringSettings
 from llmgr_core.ranker.stored import RankerDescription, StoredRanker, Variant
 from llmgr_core.ranker.text_lenders import TextLenders
+from llmgr_core.ranker.whitening import Whitening
 from llmgr_core.sessions import Examples, Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
 from llmgr_core.transitions.borrowing import BorrowedTransitions
 from llmgr_core.transitions.text_smoothing import smooth_by_text
-from trainer.distil.recipe import StudentScorer
+from trainer.distil.scorer import RankerScorer
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.temperature import fit_temperature
 from trainer.distil.transition_weight import fit_transition_weight
 
 
-def served_transitions(train: Sessions, settings: TransitionSettings, student: Student) -> TransitionGraph:
-    """The graph that serving looks up: with text, items share transitions with their text neighbours (see smooth_by_text)."""
-    clicks = train.click_counts(student.online.num_items)
-    graph = TransitionGraph.build(train, student.online.num_items, settings)
-    if student.transform is None or settings.text_neighbours == 0:
-        return graph.pruned()
-    return smooth_by_text(graph, student.whitened.cpu().numpy(), clicks)
-
-
-def text_lenders(
-    student: Student, text: TextVectors | None, popularity: npt.NDArray[np.int64], settings: TransitionSettings
-) -> TextLenders | None:
-    """Of whom items without a training click borrow transitions (see BorrowedTransitions); nobody without text."""
-    if student.transform is None or text is None or settings.text_neighbours == 0:
-        return None
-    return TextLenders.collect(
-        student.transform.whitening, text.vectors, (popularity > 0) & text.present, settings.text_new_rank
+def trained_ranker(
+    student: Student, variant: Variant, text: TextVectors | None, popularity: npt.NDArray[np.int64], include_seen: bool
+) -> StoredRanker:
+    """What training arrived at, as plain arrays: a ranker without transitions, its temperature 1."""
+    settings = student.online.settings
+    description = RankerDescription(
+        variant=variant,
+        num_items=student.online.num_items,
+        encoder=settings,
+        head_hidden=student.online.head_hidden,
+        text_dimension=0 if text is None else text.vectors.shape[1],
+        fingerprint="" if text is None else text.fingerprint,
+        text_below=0 if text is None else text.below,
+        scoring=ScoringSettings(include_seen=include_seen),
+    )
+    return StoredRanker(
+        description=description,
+        tensors={name: tensor.detach().cpu().numpy() for name, tensor in student.online.state_dict().items()},
+        has_id=student.has_id.cpu().numpy(),
+        popularity=np.asarray(popularity, dtype=np.int64),
+        transform=None if student.transform is None else student.transform.folded(),
+        transitions=_no_transitions(student.online.num_items),
     )
 
 
 def finish_ranker(
-    student: Student,
-    variant: Variant,
+    trained: StoredRanker,
+    whitening: Whitening | None,
     text: TextVectors | None,
     *,
-    graph: TransitionGraph,
-    popularity: npt.NDArray[np.int64],
+    train: Sessions,
+    settings: TransitionSettings,
     validation: Examples,
     heldout: Examples,
-    include_seen: bool,
     heldout_loss: float,
-) -> tuple[StoredRanker, dict[str, Any]]:
-    """Fit what scoring needs on validation examples and put the ranker together.
+    device: torch.device | str = "cpu",
+) -> tuple[StoredRanker, dict[str, dict[str, float]]]:
+    """Make the transition graph, fit its term and the temperature. Of ``trained`` only the weights are read.
 
     Args:
-        student: trained, in evaluation mode.
-        variant, text: what it was trained with.
-        graph: pruned transition graph, the one that will be served.
-        popularity: int64 [V], training clicks.
-        validation, heldout: validation examples with warm and with held-out targets; either may be empty.
-        include_seen: whether serving ranks items of the session by default.
-        heldout_loss: see fit_transition_weight.
+        trained: of ``trained_ranker``, or a finished ranker whose transitions and temperature are to be made anew.
+        whitening: of the text vectors, the one it was trained with; None without text.
+        text: text vectors it was trained with.
+        train: sessions that transitions are counted in.
+        validation: examples for both fits.
+        heldout: validation examples whose targets never appear in training; may be empty.
+        heldout_loss: see DistilSettings.
+        device: where sessions are encoded.
 
     Returns:
         The ranker, and what was measured on the way.
     """
-    scorer = StudentScorer(student)
-    lenders = text_lenders(student, text, popularity, graph.settings)
+    include_seen, popularity = trained.description.scoring.include_seen, trained.popularity
+    graph, lenders = served_transitions(train, settings, popularity, whitening, text)
+    bare = dataclasses.replace(
+        trained,
+        description=trained.description.model_copy(update={"scoring": ScoringSettings(include_seen=include_seen)}),
+        transitions=_no_transitions(trained.description.num_items),
+        lenders=None,
+    )
+    vectors, present = (None, None) if text is None else (text.vectors, text.present)
+    scorer = RankerScorer(bare, vectors, present, device=device)
     lent = BorrowedTransitions(graph)
     if lenders is not None and text is not None:
         lent = lenders.lend(graph, text.vectors, (popularity == 0) & text.present)
@@ -84,28 +99,37 @@ def finish_ranker(
         return scorer.scores(examples) + transitions.weight * torch.log1p(transitions.slope * terms)
 
     temperature = fit_temperature(with_transitions, validation, include_seen=include_seen)
-    description = RankerDescription(
-        variant=variant,
-        num_items=student.online.num_items,
-        encoder=student.online.settings,
-        head_hidden=student.online.head_hidden,
-        text_dimension=0 if text is None else text.vectors.shape[1],
-        fingerprint="" if text is None else text.fingerprint,
-        scoring=ScoringSettings(
-            transition_weight=transitions.weight,
-            transition_slope=transitions.slope,
-            temperature=temperature.temperature,
-            include_seen=include_seen,
-        ),
-        text_below=0 if text is None else text.below,
+    scoring = ScoringSettings(
+        transition_weight=transitions.weight,
+        transition_slope=transitions.slope,
+        temperature=temperature.temperature,
+        include_seen=include_seen,
     )
-    stored = StoredRanker(
-        description=description,
-        tensors={name: tensor.detach().float().numpy() for name, tensor in student.online.state_dict().items()},
-        has_id=student.has_id.numpy(),
-        popularity=np.asarray(popularity, dtype=np.int64),
-        transform=None if student.transform is None else student.transform.folded(),
-        transitions=graph,
-        lenders=lenders,
+    finished = dataclasses.replace(
+        bare, description=bare.description.model_copy(update={"scoring": scoring}), transitions=graph, lenders=lenders
     )
-    return stored, {"transitions": asdict(transitions), "calibration": asdict(temperature)}
+    return finished, {"transitions": asdict(transitions), "calibration": asdict(temperature)}
+
+
+def served_transitions(
+    train: Sessions,
+    settings: TransitionSettings,
+    popularity: npt.NDArray[np.int64],
+    whitening: Whitening | None,
+    text: TextVectors | None,
+) -> tuple[TransitionGraph, TextLenders | None]:
+    """The graph as the ranker looks it up, and of whom items without a training click borrow; nobody without text.
+
+    With text, transitions are shared between text neighbours (see smooth_by_text).
+    """
+    graph = TransitionGraph.build(train, len(popularity), settings).pruned()
+    if whitening is None or text is None or settings.text_neighbours == 0:
+        return graph, None
+    whitened = np.where(text.present[:, None], whitening.apply(text.vectors), np.float32(0.0))
+    lenders = TextLenders.collect(whitening, text.vectors, (popularity > 0) & text.present, settings.text_new_rank)
+    return smooth_by_text(graph, whitened, train.click_counts(len(popularity))), lenders
+
+
+def _no_transitions(num_items: int) -> TransitionGraph:
+    none = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
+    return TransitionGraph(TransitionSettings(), np.zeros(num_items + 1, dtype=np.int64), *none)

@@ -24,6 +24,7 @@ class RankerScorer:
         present: bool [V], which items have one; None means all.
         with_transitions: False leaves the transition term out, so that a table can show what it adds.
         name: name of its row in tables; by default the variant.
+        device: where sessions are encoded and compared with items; scores come back to the host.
 
     Raises:
         InputError: vectors that do not fit the ranker.
@@ -40,6 +41,7 @@ class RankerScorer:
         *,
         with_transitions: bool = True,
         name: str | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         description = stored.description
         self.name = name or ("ranker " + description.variant + ("" if with_transitions else ", no transitions"))
@@ -47,7 +49,7 @@ class RankerScorer:
         self._max_clicks = description.encoder.max_clicks
         self._model = OnlineRanker(description.num_items, description.encoder, description.head_hidden)
         self._model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
-        self._model.eval().requires_grad_(False)
+        self._model.eval().requires_grad_(False).to(device)
         self._model.encoder.freeze()
         rankable = stored.has_id
         graph: TransitionGraph | BorrowedTransitions = stored.transitions
@@ -59,14 +61,14 @@ class RankerScorer:
             if stored.lenders is not None:
                 graph = stored.lenders.lend(stored.transitions, vectors, (stored.popularity == 0) & has_text)
         self._graph = graph if with_transitions and self._scoring.transition_weight else None
-        self._rows = torch.from_numpy(rows)
+        self._rows = torch.from_numpy(rows).to(device)
         self._unrankable = torch.from_numpy(np.flatnonzero(~rankable))
 
     @torch.inference_mode()
     def scores(self, examples: Examples) -> Tensor:
         """float32 [B, V]; minus infinity for items with neither an ID vector nor text."""
-        batch = SessionBatch.from_sessions(examples.prefixes(self._max_clicks))
-        scores = self._model.scores(self._rows, batch)
+        batch = SessionBatch.from_sessions(examples.prefixes(self._max_clicks), device=self._rows.device)
+        scores = self._model.scores(self._rows, batch).float().cpu()
         if self._graph is not None:
             terms = self._graph.scores(examples.prefixes(self._graph.settings.clicks))
             scores += terms.mul_(self._scoring.transition_slope).log1p_().mul_(self._scoring.transition_weight)

@@ -1,0 +1,158 @@
+"""`llmgr distil` keeps the weights of the ranker that stands where only what follows training has changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_models import write_tiny_encoder
+
+from llmgr_core.command_line.main import llmgr
+from llmgr_core.ranker.stored import StoredRanker
+from llmgr_core.settings import ranker_keys
+from llmgr_core.settings.controls import ControlSettings
+from llmgr_core.settings.distil import DistilSettings
+from llmgr_core.settings.encoder import EncoderSettings
+from llmgr_core.settings.transitions import TransitionSettings
+from llmgr_core.store import EmbeddedText, StoreWriter
+
+WORDS = ("lipstick", "cream", "brush", "comb", "soap", "towel", "mirror", "powder", "gel", "oil", "wax", "lotion")
+COLOURS = ("red", "blue", "green")
+ITEMS = len(WORDS) * len(COLOURS)
+OPTIONS = [
+    *("threads=1", "data.workers=1", "data.heldout_share=0.2", "encoder.dimension=8", "pretrain.epochs=1"),
+    *("distil.encoder.dimension=8", "distil.encoder.name=srgnn", "distil.epochs=2", "distil.text_rank=8"),
+]
+CHANGED = ("transitions.text_new_targets=3", "transitions.window=2", "distil.heldout_loss=0.5", "transitions.text_targets=2")
+WEIGHTS = ("ranker.safetensors", "item_transform.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("section", "trained", "fitted", "incidental"),
+    [
+        (DistilSettings, ranker_keys.TRAINED, ranker_keys.FITTED, ranker_keys.INCIDENTAL),
+        (EncoderSettings, ranker_keys.TRAINED_ENCODER, frozenset(), frozenset()),
+        (ControlSettings, ranker_keys.TRAINED_CONTROLS, frozenset(), frozenset()),
+        (TransitionSettings, frozenset(), ranker_keys.FITTED_TRANSITIONS, frozenset()),
+    ],
+)
+def test_it_is_settled_of_every_key_what_it_shapes(section, trained, fitted, incidental):
+    """A new key must be put into one of the sets of llmgr_core/settings/ranker_keys.py."""
+    assert sorted([*trained, *fitted, *incidental]) == sorted(section.model_fields)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a ranker over frozen text."""
+    root = tmp_path_factory.mktemp("again")
+    rng = np.random.default_rng(0)
+    items = [
+        {"item_id": f"id-{n}", "title": f"{COLOURS[n % 3]} {WORDS[n // 3]}", "brand": WORDS[n % len(WORDS)]}
+        for n in range(ITEMS)
+    ]
+    sessions = [
+        {"session_id": str(n), "items": [f"id-{(start + step) % ITEMS}" for step in range(7)]}
+        for n, start in enumerate(rng.integers(0, ITEMS, size=150))
+    ]
+    data = root / "data"
+    data.mkdir()
+    for name, rows in (("items", items), ("sessions", sessions)):
+        (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = write_tiny_encoder(root / "model")
+    run = root / "run"
+    command(run, "prepare", f"data.source={data}", f"engine.model={model}")
+    command(run, "pretrain", f"engine.model={model}")
+    command(run, "embed", f"engine.model={model}", more=("--untuned",))
+    distil(run)
+    return run
+
+
+def command(run: Path, step: str, *overrides: str, more: tuple[str, ...] = ()) -> str:
+    """What a step reported."""
+    settings = [word for one in (*OPTIONS, *overrides) for word in ("--set", one)]
+    result = CliRunner().invoke(llmgr, [step, "--run", str(run), "--json", *settings, *more], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.stderr
+
+
+def distil(run: Path, *overrides: str, more: tuple[str, ...] = ()) -> tuple[dict, bool]:
+    """The manifest, and whether a training was run."""
+    model = f"engine.model={(run.parent / 'model').resolve()}"
+    told = command(run, "distil", model, *overrides, more=("--variant", "frozen-text", *more))
+    trained = '"event": "epoch"' in told
+    assert trained != ("not trained again" in told)
+    return json.loads((run / "ranker-frozen-text" / "manifest.json").read_text()), trained
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    (tmp_path / "model").symlink_to(made.parent / "model")
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def test_the_weights_are_kept_and_the_rest_is_that_of_a_fresh_run(run: Path, made: Path, tmp_path: Path):
+    first = json.loads((run / "ranker-frozen-text" / "manifest.json").read_text())
+    again, trained = distil(run, *CHANGED)
+    assert not trained
+    assert again["details"]["weights_of"] == first["digest"]
+    for name in WEIGHTS:
+        assert again["files"][name] == first["files"][name]
+    assert again["files"]["transitions.safetensors"] != first["files"]["transitions.safetensors"]
+    fresh, trained = distil(run, *CHANGED, more=("--force",))
+    assert trained
+    assert {**again["files"], "log.jsonl": ""} == {**fresh["files"], "log.jsonl": ""}
+    assert again["identity"] == fresh["identity"]
+    for name in ("validation", "best_epoch", "transitions", "calibration"):
+        assert again["metrics"][name] == fresh["metrics"][name]
+    assert again["metrics"]["transitions"]["heldout"] is not None
+
+
+def test_a_third_ranker_still_says_whose_weights_it_has(run: Path):
+    first = json.loads((run / "ranker-frozen-text" / "manifest.json").read_text())
+    distil(run, *CHANGED)
+    third, trained = distil(run, "transitions.clicks=3")
+    assert not trained
+    assert third["details"]["weights_of"] == first["digest"]
+
+
+def test_a_ranker_from_before_some_settings_is_of_use(run: Path):
+    """Its manifest does not name them: they have their defaults. Neither does it name the text vectors it saw."""
+    path = run / "ranker-frozen-text" / "manifest.json"
+    older = json.loads(path.read_text())
+    for key in [key for key in older["settings"]["transitions"] if key.startswith("text_new_")]:
+        del older["settings"]["transitions"][key]
+    del older["settings"]["distil"]["clip_norm"], older["details"]["text_vectors"]
+    path.write_text(json.dumps(older))
+    again, trained = distil(run, "transitions.text_new_targets=3")
+    assert not trained
+    assert again["files"]["ranker.safetensors"] == older["files"]["ranker.safetensors"]
+    assert StoredRanker.read(path.parent).lenders is not None
+
+
+@pytest.mark.parametrize(
+    "change", ["distil.learning_rate=0.001", "seed=2", "distil.encoder.dropout=0.1", "engine.max_tokens=16"]
+)
+def test_what_training_reads_trains_again(run: Path, change: str):
+    if change.startswith("engine"):
+        command(run, "embed", f"engine.model={(run.parent / 'model').resolve()}", change, more=("--untuned",))
+    assert distil(run, change)[1]
+
+
+def test_other_text_vectors_under_the_same_encoder_train_again(run: Path):
+    described = json.loads((run / "ranker-frozen-text" / "ranker.json").read_text())
+    other = np.random.default_rng(3).normal(size=described["text_dimension"]).astype(np.float32)
+    with StoreWriter.open(run / "store") as writer:
+        writer.put("id-5", b"{}", EmbeddedText.of(described["fingerprint"], "edited", other))
+    assert distil(run, *CHANGED)[1]
+
+
+def test_a_damaged_ranker_is_trained_again(run: Path):
+    path = run / "ranker-frozen-text" / "ranker.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
+    assert distil(run, *CHANGED)[1]
