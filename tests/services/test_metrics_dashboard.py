@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from test_metrics_pages import series
 
 from llmgr_core.data.item import Item
+from llmgr_core.settings import load_settings
 from services.client import ClientSecurity, EmbeddingClient, RankingClient
 from services.embedding.background import serve_in_background
 from services.observability.dashboard import dashboard
@@ -111,3 +112,19 @@ def test_panels_do_not_overlap():
         cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+def test_the_operations_page_names_only_what_is_exported(exported):
+    page = (COMMITTED.parent / "operations.md").read_text()
+    named = {name for name in METRIC.findall(page) if not name.endswith("_")}
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported}
+    assert len(named) > 15
+    assert named <= families | set(exported)
+
+
+def test_the_settings_on_the_operations_page_can_be_used(tmp_path):
+    page = (COMMITTED.parent / "operations.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    config = tmp_path / "serve.toml"
+    config.write_text(block)
+    assert load_settings(config).serve.security.tokens == "/etc/llmgr/tokens"
