@@ -19,7 +19,7 @@ import pytest
 from launched_kernels import ROOT, launched_kernels
 from mutations import Mutation, all_mutations
 
-COPIED = ("kernels", "tests/kernels", "tests/conftest.py", "pyproject.toml")
+COPIED = ("kernels", "llmgr_core", "tests/kernels", "tests/ranker", "tests/*.py", "pyproject.toml")
 # A change must make a result wrong; one that makes a program that cannot run proves nothing.
 CANNOT_RUN = re.compile(
     r"^E\s+(?:\w+\.)*(?:SyntaxError|NameError|ImportError|ModuleNotFoundError|AttributeError)\b", re.MULTILINE
@@ -49,12 +49,13 @@ def run_tests(tree: Path, *nodes: str) -> subprocess.CompletedProcess[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A copy in which every test that is about to be named passes."""
     copy = tmp_path_factory.mktemp("mutations")
-    for name in COPIED:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in (path for name in COPIED for path in ROOT.glob(name)):
+        target = copy / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(ROOT / name, copy / name)
+            shutil.copy(source, target)
     here = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
     nodes = dict.fromkeys(item.callspec.params["mutation"].test for item in here if "mutation" in item.callspec.params)
     done = run_tests(copy, *nodes)
