@@ -13,7 +13,7 @@ from llmgr_core.errors import LlmgrError
 GROUP = "llmgr.commands"
 ORDER = (
     *("data", "model", "prepare", "pretrain", "tune-backbone", "tune", "embed", "distil", "evaluate", "export"),
-    *("serve", "rank", "insert", "store", "explain", "experiment", "report"),
+    *("serve", "rank", "insert", "store", "admin", "explain", "experiment", "report"),
 )
 
 

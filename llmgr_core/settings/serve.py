@@ -19,6 +19,9 @@ class ServeSettings(Section):
         ranking_port, embedding_port: 0 takes any free port and prints it.
         metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
             Several workers share one page, on which each has the label "worker".
+        admin_port: port of AdminService (status, reload, rollback, drain) of the ranking server, on ``host``; worker N listens on
+            the N-th port after it; 0 takes any free port, -1 has none. On other interfaces than loopback it needs tokens or
+            mutual TLS.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT); each holds its own table.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
@@ -48,6 +51,7 @@ class ServeSettings(Section):
     ranking_port: int = Field(default=50052, ge=0, le=65535)
     embedding_port: int = Field(default=50051, ge=0, le=65535)
     metrics_port: int = Field(default=9464, ge=-1, le=65535)
+    admin_port: int = Field(default=-1, ge=-1, le=65535)
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=1, ge=1, le=256)
     threads: int = Field(default=32, ge=2, le=1024)

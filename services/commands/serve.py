@@ -62,12 +62,14 @@ def _port_options(service: str) -> Any:
 @step_command("ranking")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle to serve; by default the run's own.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the port.")
+@click.option("--admin-port", type=click.IntRange(-1, 65535), help="Port of `llmgr admin`, worker N on the N-th after it.")
 @_port_options("ranking")
 def ranking(
     step: Step,
     *,
     bundle: Path | None,
     workers: int | None,
+    admin_port: int | None,
     store: Path | None,
     host: str | None,
     port: int | None,
@@ -84,7 +86,7 @@ def ranking(
         os.environ.setdefault(variable, "1")
     from services.ranking.process import serve_ranking
 
-    given = {"host": host, "ranking_port": port, "metrics_port": metrics_port, "workers": workers}
+    given = {"host": host, "ranking_port": port, "metrics_port": metrics_port, "workers": workers, "admin_port": admin_port}
     settings = _secured(_overridden(step.settings, "serve", given), security)
     serve_ranking(
         bundle or step.run.bundle,
@@ -100,11 +102,17 @@ def ranking(
     type=click.Path(path_type=Path),
     help="Take engine and text cleaner from this bundle; by default from the run's tuned model, else from its bundle.",
 )
+@click.option(
+    "--next-bundle",
+    type=click.Path(path_type=Path),
+    help="Bundle of a new language model: write inserts under both, embed all items with it in the background, then serve it.",
+)
 @_port_options("embedding")
 def embedding(
     step: Step,
     *,
     bundle: Path | None,
+    next_bundle: Path | None,
     store: Path | None,
     host: str | None,
     port: int | None,
@@ -129,6 +137,7 @@ def embedding(
         encoder = encoder_from_bundle(bundle, settings.engine)
     else:
         encoder = encoder_from_run(step.run, settings.engine)
+    next_encoder = None if next_bundle is None else encoder_from_bundle(next_bundle, settings.engine)
 
     def on_ready(listening: Listening) -> None:
         facts = {
@@ -139,7 +148,7 @@ def embedding(
         }
         announce({"service": "embedding", **facts}, ready_file)
 
-    run(encoder, store or step.run.store, settings, on_ready)
+    run(encoder, store or step.run.store, settings, on_ready, next_encoder)
 
 
 command.add_command(ranking)

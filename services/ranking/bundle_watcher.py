@@ -66,6 +66,9 @@ class BundleWatcher(threading.Thread):
         self._metrics = metrics
         self._device = device
         self._stopped = threading.Event()
+        self._exchanging = threading.Lock()
+        self.keeps_previous = False
+        self.previous: LiveRanker | None = None
         self._served = served
         self._refused: Signature | None = None
         self._retry_at = 0.0
@@ -79,14 +82,39 @@ class BundleWatcher(threading.Thread):
         self._stopped.set()
         if self.is_alive():
             self.join(LONGEST_JOIN_SECONDS)
+        if self.previous is not None:
+            self.previous.close()
 
-    def look(self) -> bool:
-        """Serve what stands there now if it is not what is served; returns whether it was exchanged."""
+    @property
+    def refusing(self) -> bool:
+        """Whether what stands there was refused."""
+        return self._refused is not None
+
+    def look(self, *, at_once: bool = False) -> bool:
+        """Serve what stands there now if it is not what is served; returns whether it was exchanged.
+
+        Args:
+            at_once: try what was refused again without waiting.
+        """
+        with self._exchanging:
+            return self._look(at_once)
+
+    def roll_back(self) -> bool:
+        """Serve what was served before, if it was kept, until something new stands there; a second call goes forward again."""
+        with self._exchanging:
+            if self.previous is None:
+                return False
+            self.previous = self._current.exchange(self.previous)
+            log.warning("bundle_rolled_back", before=self.previous.version, now=self._current.ranker.version)
+            return True
+
+    def _look(self, at_once: bool) -> bool:
         signature = signature_of(self._bundle_path, self._store_path)
         # None: between two renames, or taken away; what is served stays.
         if signature == self._served or signature[0] is None or (signature[1] is None and self._served[1] is not None):
+            self._refused = None
             return False
-        if signature == self._refused and time.monotonic() < self._retry_at:
+        if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
         try:
             old = self._exchange()
@@ -96,11 +124,19 @@ class BundleWatcher(threading.Thread):
                 self._metrics.bundle_loads.labels("refused").inc()
             self._refused, self._retry_at = signature, time.monotonic() + SECONDS_BEFORE_RETRY
             return False
-        self._served = signature
+        same_store = signature[1] == self._served[1]
+        self._served, self._refused = signature, None
         self._metrics.bundle_loads.labels("served").inc()
         log.info("bundle_exchanged", before=old.version, now=self._current.ranker.version, sequence=self._current.sequence)
-        old.close()
+        self._retire(old, keep=self.keeps_previous and same_store)
         return True
+
+    def _retire(self, old: LiveRanker, *, keep: bool) -> None:
+        """One bundle is kept to go back to; over another store it would rank another catalogue."""
+        before, self.previous = self.previous, old if keep else None
+        for ranker in (before, None if keep else old):
+            if ranker is not None:
+                ranker.close()
 
     def _exchange(self) -> LiveRanker:
         ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device)

@@ -43,6 +43,7 @@ def _serve_here(
             {
                 "address": server.address,
                 "metrics_ports": [] if server.metrics_port is None else [server.metrics_port],
+                "admin_ports": [] if server.admin_port is None else [server.admin_port],
                 "pids": [os.getpid()],
                 "model_version": server.current.ranker.version,
             }
@@ -63,6 +64,7 @@ def _serve_by_workers(
             {
                 "address": f"{host}:{workers.port}",
                 "metrics_ports": [] if workers.metrics_port is None else [workers.metrics_port],
+                "admin_ports": [one["admin_port"] for one in facts if one["admin_port"] is not None],
                 "pids": [one["pid"] for one in facts],
                 "model_version": facts[0]["model_version"],
             }

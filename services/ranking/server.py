@@ -15,11 +15,13 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings.serve import ServeSettings
+from services.admin.server import AdminServer
 from services.contract import ranking_service_pb2 as messages
 from services.observability.tracing import tracer_of
 from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.ranking.bundle_watcher import BundleWatcher, signature_of
 from services.ranking.change_follower import ChangeFollower
+from services.ranking.control import RankingControl
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
@@ -71,6 +73,7 @@ class RankingServer:
             metrics=self.metrics,
             device=settings.device,
         )
+        self._stopping = False
         self._pools = (
             ThreadPoolExecutor(OPERATIONS_THREADS, "operations"),
             ThreadPoolExecutor(1, "refusals"),
@@ -79,11 +82,15 @@ class RankingServer:
         )
         self._server, self._health = self._assemble()
         self._page: MetricsPage | None = None
+        self._admin: AdminServer | None = None
         self.port = 0
         try:
             self.port = self._listen(share_port)
             if settings.metrics_port >= 0:
                 self._page = MetricsPage(self.registry, settings.metrics_port)
+            if settings.admin_port >= 0:
+                control = RankingControl(self.current, self._watcher, self._drain)
+                self._admin = AdminServer(control, settings.host, settings.admin_port, self._security, self._observer)
         except BaseException:
             self._close()
             raise
@@ -97,6 +104,10 @@ class RankingServer:
     @property
     def metrics_port(self) -> int | None:
         return None if self._page is None else self._page.port
+
+    @property
+    def admin_port(self) -> int | None:
+        return None if self._admin is None else self._admin.port
 
     def start(self) -> None:
         """Answer requests; health says SERVING from here on."""
@@ -115,7 +126,13 @@ class RankingServer:
         drained.wait()
         self._close()
 
+    def _drain(self, draining: bool) -> None:
+        self._stopping = draining
+        self._health.set_serving(not draining)
+
     def _close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
         self._watcher.stop()
         self._follower.stop()
         for pool in self._pools:

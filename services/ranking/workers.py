@@ -104,7 +104,9 @@ class Workers:
     def _launch(self, number: int) -> Connection[Any, Any]:
         ours, theirs = spawn.Pipe(duplex=False)
         # Their own pages are for the merged one alone, on whatever ports are free.
-        settings = self._settings.model_copy(update={"metrics_port": min(self._settings.metrics_port, 0)})
+        admin = self._settings.admin_port
+        changes = {"metrics_port": min(self._settings.metrics_port, 0), "admin_port": admin + number if admin > 0 else admin}
+        settings = self._settings.model_copy(update=changes)
         process = spawn.Process(target=run_worker, args=(*self._paths, settings, theirs), name=f"ranking-{number}")
         process.start()
         theirs.close()
@@ -148,7 +150,14 @@ def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, pip
         raise SystemExit(2) from None
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     with server:
-        pipe.send({"pid": os.getpid(), "metrics_port": server.metrics_port, "model_version": server.current.ranker.version})
+        pipe.send(
+            {
+                "pid": os.getpid(),
+                "metrics_port": server.metrics_port,
+                "admin_port": server.admin_port,
+                "model_version": server.current.ranker.version,
+            }
+        )
         pipe.close()
         wait_for_stop_signal()
 

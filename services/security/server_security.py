@@ -89,6 +89,19 @@ class ServerSecurity:
                 "give a certificate (--tls-certificate, --tls-key), or say --plain-text where the network is guarded",
             )
 
+    def require_known_callers(self, host: str) -> None:
+        """Look at an interface before operating a server is offered on it.
+
+        Raises:
+            LlmgrError: other machines could do so without showing who they are.
+        """
+        self.require_safe_host(host)
+        if not is_loopback(host) and self._gate is None and not self._mutual:
+            raise LlmgrError(
+                f"refusing an admin port on {host}: whoever reaches it could operate the server",
+                "give tokens (--tokens) or the authorities of clients (--tls-client-ca), or leave the admin port out",
+            )
+
     def warn_of_open_host(self, host: str) -> None:
         """Log what is allowed on an interface but leaves it open."""
         if is_loopback(host):
