@@ -22,10 +22,14 @@ def invoke(*arguments: str) -> str:
     return result.stdout
 
 
-def write_data(directory: Path, items: int = 20, sessions: int = 90) -> Path:
+def write_data(directory: Path, items: int = 20, sessions: int = 90, words: tuple[str, ...] = ()) -> Path:
+    """Sessions that run round a circle of items; titles are numbered, or pairs of words."""
     directory.mkdir(parents=True)
     starts = np.random.default_rng(0).integers(0, items, size=sessions)
-    catalogue = [{"item_id": f"id-{n}", "title": f"thing number {n}"} for n in range(items)]
+    titles = [f"{one} {other}" for one in words for other in words if one != other] or [
+        f"thing number {n}" for n in range(items)
+    ]
+    catalogue = [{"item_id": f"id-{n}", "title": titles[n]} for n in range(items)]
     clicks = [
         {
             "session_id": str(n),

@@ -41,6 +41,7 @@ class Processes:
     """Starts the processes; one at a time."""
 
     def __enter__(self) -> Self:
+        self._number = 0
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         self._server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -63,8 +64,12 @@ class Processes:
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        print(json.dumps([arguments, kill_at]), file=self._server.stdin, flush=True)
-        status, lines, printed = json.loads(self._server.stdout.readline())
+        self._number += 1
+        print(json.dumps([self._number, arguments, kill_at]), file=self._server.stdin, flush=True)
+        answered = 0
+        # A test that ran out of time left its answer behind.
+        while answered != self._number:
+            answered, status, lines, printed = json.loads(self._server.stdout.readline())
         if status not in (0, -signal.SIGKILL):
             raise RuntimeError(f"llmgr {' '.join(arguments)} ended with {status}:\n{printed}")
         moments = [line.removeprefix("moment ") for line in lines if line.startswith("moment ")]
@@ -87,7 +92,7 @@ def serve() -> None:
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        arguments, kill_at = json.loads(line)
+        number, arguments, kill_at = json.loads(line)
         told_read, told_write = os.pipe()
         printed = os.memfd_create("printed")
         child = os.fork()
@@ -111,7 +116,7 @@ def serve() -> None:
         _, status = os.waitpid(child, 0)
         said = os.pread(printed, 1 << 20, 0).decode(errors="replace")
         os.close(printed)
-        print(json.dumps([os.waitstatus_to_exitcode(status), lines, said[-4000:]]), flush=True)
+        print(json.dumps([number, os.waitstatus_to_exitcode(status), lines, said[-4000:]]), flush=True)
 
 
 class Recorder:

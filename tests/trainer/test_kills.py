@@ -161,6 +161,7 @@ def test_a_stage_killed_at_awkward_moments_ends_as_if_it_had_not_been(shop: Shop
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_killed_at_any_moment_ends_as_if_it_had_not_been(shop: Shop, tmp_path: Path, name: str) -> None:
     stage = STAGES[name]
@@ -173,6 +174,7 @@ def test_a_stage_killed_at_any_moment_ends_as_if_it_had_not_been(shop: Shop, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_stage_killed_again_and_again_ends_as_if_it_had_not_been(shop: Shop, tmp_path: Path, name: str, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from llmgr_core.settings.controls import ControlSettings
 from trainer.distil.controls import controlled_text, shuffled_clicks
 from trainer.distil.inputs import read_text_vectors
 from trainer.distil.scorer import RankerScorer
+from trainer.distil.student import TextVectors
 
 
 def controls_of(ranker: Artefact) -> ControlSettings:
@@ -22,10 +24,22 @@ def controls_of(ranker: Artefact) -> ControlSettings:
     return ControlSettings.model_validate(ranker.manifest.settings.get("distil", {}).get("controls", {}))
 
 
-def ranker_scorer(ranker: Artefact, dataset: Dataset, store: Path, name: str, *, with_transitions: bool = True) -> Scorer:
+def ranker_scorer(
+    ranker: Artefact,
+    dataset: Dataset,
+    store: Path,
+    name: str,
+    *,
+    with_transitions: bool = True,
+    changed: Callable[[TextVectors], TextVectors] | None = None,
+) -> Scorer:
     """An online ranker as exported: with its transition term and temperature, its text vectors from the store.
 
     What an experiment took away from the ranker is taken away here too.
+
+    Args:
+        with_transitions: False leaves the transition term out.
+        changed: what an experiment does to the text vectors of the trained ranker.
 
     Raises:
         ArtefactError, StoreError: the store lacks the vectors.
@@ -37,6 +51,7 @@ def ranker_scorer(ranker: Artefact, dataset: Dataset, store: Path, name: str, *,
         described = stored.description
         text = read_text_vectors(store, dataset, described.fingerprint, described.text_below)
         text = controlled_text(text, controls.text_vectors)
+        text = text if changed is None else changed(text)
         vectors, present = text.vectors, text.present
     scorer = RankerScorer(stored, vectors, present, with_transitions=with_transitions, name=name)
     return _ShuffledHistory(scorer) if controls.history == "shuffled" else scorer

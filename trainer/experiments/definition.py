@@ -18,6 +18,28 @@ FOLDER = Path("configs/experiments")
 Scalar = str | int | float | bool
 
 
+class Stale(BaseModel):
+    """Some items have a vector that the ranker's own language model did not make.
+
+    Attributes:
+        share: of the items with a text vector, drawn at random.
+        vectors: theirs are of the "untuned" model, of an "earlier" one, or there are "none".
+        set: settings of the earlier model that differ from the row's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0.0, le=1.0)
+    vectors: Literal["untuned", "earlier", "none"]
+    set: dict[str, Scalar] = {}
+
+    @model_validator(mode="after")
+    def _earlier_is_another(self) -> Stale:
+        if (self.vectors == "earlier") != bool(self.set):
+            raise ValueError('settings of the model that made the stale vectors go with vectors = "earlier", and only with it')
+        return self
+
+
 class Row(BaseModel):
     """One thing that is measured.
 
@@ -29,6 +51,7 @@ class Row(BaseModel):
         set: settings that differ from those given on the command line, by dotted key.
         sweep: a backbone with the settings that `llmgr tune-backbone --model SWEEP` found in this run.
         transitions: False ranks without the transition term; the ranker is trained as ever.
+        stale: rank with the trained ranker while some items' vectors are not those it was trained with.
         reference: row it is compared with; the experiment's where not set, none where "".
     """
 
@@ -41,6 +64,7 @@ class Row(BaseModel):
     set: dict[str, Scalar] = {}
     sweep: str = ""
     transitions: bool = True
+    stale: Stale | None = None
     reference: str | None = None
 
     @property
@@ -85,6 +109,8 @@ class Experiment(BaseModel):
                 raise ValueError(f"row {row.name} is compared with {reference}, which is no row")
             if row.sweep and row.scorer != "backbone":
                 raise ValueError(f"row {row.name} has a sweep but is no backbone")
+            if row.stale and (row.scorer != "ranker" or row.variant == "id-only"):
+                raise ValueError(f"row {row.name} has stale vectors but is no ranker with text")
         return self
 
     def reference_of(self, row: Row) -> str:

@@ -21,6 +21,7 @@ from trainer.experiments.links import Link, Links
 from trainer.experiments.making import StepFailedError, make
 from trainer.experiments.outcome import RowRanks, compare_rows
 from trainer.experiments.ranking import Ranking
+from trainer.experiments.stale_vectors import StaleVectors
 
 UNTRAINED = 0
 
@@ -54,6 +55,13 @@ class Conduct:
         """The seeds a row is run with; one, and none in particular, where nothing is trained."""
         return self.seeds if row.trained else (UNTRAINED,)
 
+    def stale_of(self, row: Row) -> StaleVectors | None:
+        """The vectors that a row's stale items have; None for a row without such items."""
+        if row.stale is None:
+            return None
+        store, tuned = self.links.stale_vectors(self.experiment, row) or (None, None)
+        return StaleVectors(row.stale, self.links.settings_of_stale(self.experiment, row), store, tuned)
+
     def plan(self) -> list[dict[str, Any]]:
         """What would have to be made, a line a row and seed; nothing is touched."""
         lines: list[dict[str, Any]] = []
@@ -63,7 +71,9 @@ class Conduct:
                 line: dict[str, Any] = {"row": row.name, "seed": seed} if row.trained else {"row": row.name}
                 try:
                     link = self.links.of(self.experiment, row, seed) or self.links.dataset(self.experiment, row)
-                    pending = [one for one in link.pending() if one not in planned]
+                    stale = self.stale_of(row)
+                    also = stale.store.pending() if stale and stale.store else []
+                    pending = [one for one in dict.fromkeys([*link.pending(), *also]) if one not in planned]
                     planned += pending
                     missing = [str(one.path) for one in pending if one.own]
                     line["steps"] = [" ".join(("llmgr", *one.command)) for one in pending if not one.own]
@@ -79,10 +89,12 @@ class Conduct:
         try:
             dataset = self.links.dataset(self.experiment, row)
             link = self.links.of(self.experiment, row, seed)
-            last = link or dataset
-            if last.pending() and not self.train:
+            stale = self.stale_of(row)
+            wanted = [link or dataset, *([stale.store] if stale and stale.store else [])]
+            if any(one.pending() for one in wanted) and not self.train:
                 return "not trained"
-            make(last, self.step.run, self.step.reporter)
+            for one in wanted:
+                make(one, self.step.run, self.step.reporter)
         except StepFailedError as error:
             self.failed.append(f"{row.name}, seed {seed}: {error}")
             return "a step failed"
@@ -126,7 +138,7 @@ def conduct(one: Conduct) -> dict[str, Any]:
                 rows = splits.setdefault(split, [])
                 if not rows or rows[-1].name != row.name:
                     rows.append(RowRanks(row.name, one.experiment.reference_of(row)))
-                rows[-1].by_seed[seed] = ranking.ranks(row, link, store, split)
+                rows[-1].by_seed[seed] = ranking.ranks(row, link, store, split, one.stale_of(row))
             if link is not None:
                 _add_facts(one, row, facts, link, seed, ranking.dataset, store)
             if "calibration" in one.experiment.measure and row.name not in calibration:
@@ -175,6 +187,8 @@ def _facts(one: Conduct, row: Row) -> dict[str, Any]:
         facts["set"] = {**one.experiment.set, **row.set}
     if not row.transitions:
         facts["transitions"] = False
+    if row.stale:
+        facts["stale"] = row.stale.model_dump()
     if row.sweep:
         facts["budget"] = tuning_budget(one.step.run.root, row.sweep)
     return {**facts, "seeds": [], "artefacts": {}, "cost": {}}

@@ -97,6 +97,24 @@ class Links:
             return self._backbone(experiment, row, dataset, seed)
         return self._ranker(experiment, row, dataset, seed)
 
+    def stale_vectors(self, experiment: Experiment, row: Row) -> tuple[Link, Link | None] | None:
+        """Store, and model, of the vectors that a row's stale items have; None where they have none."""
+        if row.stale is None or row.stale.vectors == "none":
+            return None
+        variant = "frozen-text" if row.stale.vectors == "untuned" else "fused"
+        other = row.model_copy(update={"variant": variant, "set": {**row.set, **row.stale.set}})
+        settings, overrides = self._settings(experiment, other)
+        dataset = self.dataset(experiment, other)
+        backbone = self._backbone(experiment, other, dataset, settings.seed)
+        tuned = self._tuned(settings, overrides, dataset, backbone) if variant == "fused" else None
+        needs = [dataset, backbone, *([tuned] if tuned else [])]
+        return self._store(other, settings, overrides, dataset, needs), tuned
+
+    def settings_of_stale(self, experiment: Experiment, row: Row) -> Settings:
+        """Settings of the model that made them."""
+        assert row.stale is not None
+        return self._settings(experiment, row.model_copy(update={"set": {**row.set, **row.stale.set}}))[0]
+
     def store_of(self, ranker: Link) -> Path:
         """Where a ranker's text vectors are."""
         return next((link.path for link in ranker.needs if link.kind == "store"), self.run.store)

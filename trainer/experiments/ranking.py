@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from llmgr_core.transitions import TransitionGraph
 from trainer.distil.evaluated_ranker import ranker_scorer
 from trainer.experiments.definition import Row
 from trainer.experiments.links import Link
+from trainer.experiments.stale_vectors import StaleVectors
 
 Stated = dict[str, tuple[np.ndarray, np.ndarray]]
 """By masking: probability of the first item of each ranking, float64 [n], and whether it was the target, bool [n]."""
@@ -42,12 +44,12 @@ class Ranking:
             name: examples for name, examples in (("test", dataset.test), ("heldout", dataset.heldout)) if len(examples)
         }
 
-    def ranks(self, row: Row, link: Link | None, store: Path | None, split: str) -> Ranks:
+    def ranks(self, row: Row, link: Link | None, store: Path | None, split: str, stale: StaleVectors | None = None) -> Ranks:
         """The ranks under a row's scorer, computed where they are not kept yet."""
-        path = self._place("ranks", row, link, split)
+        path = self._place("ranks", row, link, split, stale)
         found = _read_ranks(path, row.name)
         if found is None or len(found) != len(self.splits[split]):
-            scorer = self._scorer(row, link, store)
+            scorer = self._scorer(row, link, store, stale)
             found = evaluate(scorer, self.splits[split], batch_size=self._settings.evaluate.batch_size, reporter=self._reporter)
             if not row.transitions:
                 # Its temperature was fitted with the term.
@@ -57,7 +59,7 @@ class Ranking:
 
     def stated(self, row: Row, link: Link | None, store: Path | None, split: str) -> Stated | None:
         """What a ranker said of its first items and whether it was right; None for scorers without probabilities."""
-        if row.scorer != "ranker" or not row.transitions:
+        if row.scorer != "ranker" or not row.transitions or row.stale:
             return None
         path = self._place("stated", row, link, split)
         try:
@@ -80,7 +82,7 @@ class Ranking:
         _write(path, tensors, {})
         return {one: (found[one][0], found[one][1]) for one in MASKINGS}
 
-    def _scorer(self, row: Row, link: Link | None, store: Path | None) -> Scorer:
+    def _scorer(self, row: Row, link: Link | None, store: Path | None, stale: StaleVectors | None = None) -> Scorer:
         if row.scorer == "popularity":
             return PopularityScorer(self.dataset.train_counts)
         if row.scorer == "floor":
@@ -92,12 +94,14 @@ class Ranking:
         if row.scorer == "backbone":
             return BackboneScorer(Backbone.load(artefact), row.name)
         assert store is not None
-        return ranker_scorer(artefact, self.dataset, store, row.name, with_transitions=row.transitions)
+        changed = None if stale is None else partial(stale.put_into, dataset=self.dataset)
+        return ranker_scorer(artefact, self.dataset, store, row.name, with_transitions=row.transitions, changed=changed)
 
-    def _place(self, what: str, row: Row, link: Link | None, split: str) -> Path:
+    def _place(self, what: str, row: Row, link: Link | None, split: str, stale: StaleVectors | None = None) -> Path:
         """The name holds everything that decides the ranks."""
         made = Manifest.read(link.path).digest if link is not None else row.scorer
         settings = self._settings.transitions.model_dump() if row.scorer == "floor" else {}
+        settings |= stale.facts() if stale is not None else {}
         facts = {"made": made, "dataset": self.dataset.digest, "split": split, "transitions": row.transitions, **settings}
         return self._folder / f"{what}-{hash_value(facts)[:32]}.safetensors"
 
