@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class RankerRuntime:
         InputError: vectors of another length or number, or one that is not finite.
     """
 
+    _snapshot: Snapshot
+
     def __init__(
         self,
         parts: RankerParts,
@@ -101,6 +104,11 @@ class RankerRuntime:
     ) -> Ranking:
         """``Snapshot.rank`` on the newest state."""
         return self._snapshot.rank(clicks, k, exclude, candidates, include_seen)
+
+    def move_rows(self, move: Callable[[ItemRows], ItemRows]) -> None:
+        """Hold the rows elsewhere; what they are stays as it is (see ``ItemRows.shared``)."""
+        with self._writer:
+            self._snapshot = dataclasses.replace(self._snapshot, rows=move(self._snapshot.rows))
 
     def upsert(self, item_id: str, vector: npt.NDArray[np.floating] | None) -> None:
         """Take in one item: a new one, one with other text, or a deleted one that came back.

@@ -23,12 +23,16 @@ class ServeSettings(Section):
             the N-th port after it; 0 takes any free port, -1 has none. On other interfaces than loopback it needs tokens or
             mutual TLS.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
-        workers: ranking processes that share the port (SO_REUSEPORT); each holds its own table.
+        workers: ranking processes that share the port (SO_REUSEPORT) and one copy of the table.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
             `ranking_slots`.
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
             interpreter lock.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
+        max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
+        stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.
+        exit_when_stuck_s: a process whose ranking is stuck this long writes all stacks to its log and ends, so that another
+            takes its place; 0 never ends it.
         max_batch_threads: RankSessions calls that run at the same time; they take turns with single requests.
         max_batch_queue: RankSessions calls admitted at the same time.
         retry_after_ms: what a refused client is told to wait.
@@ -57,6 +61,9 @@ class ServeSettings(Section):
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
+    max_wait_ms: float = Field(default=200.0, ge=1.0, le=60_000.0)
+    stuck_after_s: float = Field(default=1.0, ge=0.05, le=3600.0)
+    exit_when_stuck_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     max_batch_threads: int = Field(default=2, ge=1, le=64)
     max_batch_queue: int = Field(default=8, ge=1, le=1024)
     retry_after_ms: int = Field(default=50, ge=1, le=60_000)
@@ -73,6 +80,6 @@ class ServeSettings(Section):
     not_serving_s: float = Field(default=0.0, ge=0.0, le=60.0)
     max_connection_age_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
     log_successes: bool = False
-    bundle_poll_s: float = Field(default=1.0, ge=0.0, le=3600.0)
+    bundle_poll_s: float = Field(default=0.25, ge=0.0, le=3600.0)
     security: SecuritySettings = SecuritySettings()
     tracing: TracingSettings = TracingSettings()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,19 @@ from services.contract import ranking_service_pb2
 from services.ranking.session_query import SessionQuery
 
 
-def rank_query(query: SessionQuery, snapshot: Snapshot) -> ranking_service_pb2.RankSessionResponse:
+def rank_query(
+    query: SessionQuery, snapshot: Snapshot, between: Callable[[], None] | None = None
+) -> ranking_service_pb2.RankSessionResponse:
     """Rank one session on one state of the catalogue; ``timing.model_ns`` and its parts are filled in.
 
     Unknown ids of the session and of the candidates are listed once each, in the order sent; unknown exclusions have nothing to
-    exclude.
+    exclude. ``between`` is called now and then while the table is scored; what it raises ends the work.
     """
     started = time.perf_counter_ns()
     clicks = snapshot.indices(query.clicks)
     candidates = None if query.candidates is None else snapshot.indices(query.candidates)
     excluded = snapshot.indices(query.excluded) if query.excluded else None
-    ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen)
+    ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen, between)
     reply = ranking_service_pb2.RankSessionResponse(
         items=[
             ranking_service_pb2.ScoredItem(item_id=snapshot.item_id(index), score=score, probability=probability)

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from llmgr_core.artefacts.manifest import MANIFEST_NAME
+from services.ranking.array_directory import SharedArrays
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import Device, LiveRanker, store_identity
 from services.ranking.metrics import RankingMetrics
@@ -45,6 +46,7 @@ class BundleWatcher(threading.Thread):
         poll_seconds: how often to look.
         metrics: counts loads.
         device: where sessions are ranked.
+        arrays: where rows and weights are held; see LiveRanker.open.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class BundleWatcher(threading.Thread):
         poll_seconds: float,
         metrics: RankingMetrics,
         device: Device = "cpu",
+        arrays: SharedArrays | None = None,
     ) -> None:
         super().__init__(name="bundle-watcher", daemon=True)
         self._current = current
@@ -65,6 +68,7 @@ class BundleWatcher(threading.Thread):
         self._poll_seconds = poll_seconds
         self._metrics = metrics
         self._device = device
+        self._arrays = arrays
         self._stopped = threading.Event()
         self._exchanging = threading.Lock()
         self.keeps_previous = False
@@ -139,7 +143,7 @@ class BundleWatcher(threading.Thread):
                 ranker.close()
 
     def _exchange(self) -> LiveRanker:
-        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device)
+        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device, self._arrays)
         try:
             return self._current.exchange(ranker)
         except BaseException:

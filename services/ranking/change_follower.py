@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import structlog
 
@@ -11,6 +12,9 @@ from services.ranking.metrics import RankingMetrics
 
 REFUSED_SHOWN = 10
 SECONDS_BETWEEN_COMPLAINTS = 10.0
+# Rows that changed are held apart until changes pause, and at most this long.
+QUIET_SECONDS = 1.0
+LONGEST_APART_SECONDS = 10.0
 
 log = structlog.get_logger(service="ranking")
 
@@ -29,17 +33,27 @@ class ChangeFollower(threading.Thread):
         self._metrics = metrics
         self._stopped = threading.Event()
         self._failing = False
+        self._changed_at: float | None = None
+        self._shared_at = time.monotonic()
 
     def run(self) -> None:
         pause = self._poll_seconds
         while not self._stopped.wait(pause):
             pause = self._poll_seconds if self._look() else SECONDS_BETWEEN_COMPLAINTS / 10
+            self._share(time.monotonic())
 
     def stop(self) -> None:
         """End the thread and wait for it."""
         self._stopped.set()
         if self.is_alive():
             self.join()
+
+    def _share(self, now: float) -> None:
+        if self._changed_at is None:
+            return
+        if now - self._changed_at > QUIET_SECONDS or now - self._shared_at > LONGEST_APART_SECONDS:
+            self._changed_at, self._shared_at = None, now
+            self._current.share_rows()
 
     def _look(self) -> bool:
         try:
@@ -54,6 +68,8 @@ class ChangeFollower(threading.Thread):
         if self._failing:
             log.info("store_readable_again", sequence=self._current.sequence)
             self._failing = False
+        if refused is not None and self._changed_at is None:
+            self._changed_at = time.monotonic()
         self._metrics.followed_at.set_to_current_time()
         if refused:
             self._metrics.refused_vectors.inc(len(refused))

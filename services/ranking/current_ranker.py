@@ -36,6 +36,11 @@ class CurrentRanker:
                 self._news.notify_all()
         return refused
 
+    def share_rows(self) -> None:
+        """Hold rows that have changed together with the server's other processes; see LiveRanker.share_rows."""
+        with self._following:
+            self._ranker.share_rows()
+
     def exchange(self, ranker: LiveRanker) -> LiveRanker:
         """Answer with another ranker from the next request on; returns the old one, which nobody follows any more."""
         with self._following:

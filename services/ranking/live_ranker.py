@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
 from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.store import EmbeddingStore
 from llmgr_core.store import Snapshot as StoreState
+from services.ranking.array_directory import SharedArrays
 
 if TYPE_CHECKING:
     from llmgr_core.ranker.graphed_ranking import GraphedRanking
@@ -33,13 +35,16 @@ class LiveRanker:
         store_epoch: identity of the store; "" without one.
     """
 
-    def __init__(self, bundle: Bundle, store: EmbeddingStore | None, device: Device = "cpu") -> None:
+    def __init__(
+        self, bundle: Bundle, store: EmbeddingStore | None, device: Device = "cpu", arrays: SharedArrays | None = None
+    ) -> None:
         self.bundle = bundle
         self.version = bundle.version
         self.fingerprint = bundle.fingerprint or ""
         self.store_epoch = "" if store is None else store.epoch
         self._store = store
         self._transaction = -1
+        self._arrays = arrays
         self.runtime = _runtime(bundle, store)
         self._graphs: GraphedRanking | None = None
         if device != "cpu":
@@ -48,12 +53,15 @@ class LiveRanker:
             self._graphs = GraphedRanking(bundle.ranker, self.runtime, device)
 
     @classmethod
-    def open(cls, bundle_path: Path, store_path: Path, device: Device = "cpu") -> LiveRanker:
+    def open(
+        cls, bundle_path: Path, store_path: Path, device: Device = "cpu", arrays: SharedArrays | None = None
+    ) -> LiveRanker:
         """Load and verify a bundle, build the rows of all items, catch up with the store and warm up.
 
         Args:
             store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
             device: where sessions are ranked.
+            arrays: where rows and weights are held, together with the server's other processes; None keeps them here.
 
         Raises:
             LlmgrError: this machine has no such device.
@@ -61,13 +69,16 @@ class LiveRanker:
             StoreError: the store is missing or cannot be read.
         """
         bundle = Bundle.open(bundle_path, verify=True)
+        if arrays is not None:
+            bundle = _shared(bundle, arrays)
         without_store = bundle.fingerprint is None and store_identity(store_path) is None
         store = None if without_store else EmbeddingStore.open(store_path)
         try:
             if store is not None:
                 _require_same_encoder(bundle, store)
-            ranker = cls(bundle, store, device)
+            ranker = cls(bundle, store, device, arrays)
             ranker.follow()
+            ranker.share_rows()
         except BaseException:
             if store is not None:
                 store.close()
@@ -114,6 +125,12 @@ class LiveRanker:
         """
         return 0 if self._store is None else max(self._store.sequence() - self.snapshot.sequence, 0)
 
+    def share_rows(self) -> None:
+        """Hold the rows together with the server's other processes, those that changed since the last time too."""
+        if self._arrays is not None:
+            share = self._arrays.share
+            self.runtime.move_rows(lambda rows: rows.shared(share))
+
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""
         snapshot = self.snapshot
@@ -138,6 +155,18 @@ def store_identity(store_path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _shared(bundle: Bundle, arrays: SharedArrays) -> Bundle:
+    """The same bundle with its large arrays held for all processes."""
+    stored, share = bundle.ranker, arrays.share
+    graph = stored.transitions
+    transitions = dataclasses.replace(
+        graph, indptr=share(graph.indptr), neighbours=share(graph.neighbours), weights=share(graph.weights)
+    )
+    tensors = {name: share(tensor) for name, tensor in stored.tensors.items()}
+    ranker = dataclasses.replace(stored, tensors=tensors, popularity=share(stored.popularity), transitions=transitions)
+    return dataclasses.replace(bundle, ranker=ranker)
 
 
 def _require_same_encoder(bundle: Bundle, store: EmbeddingStore) -> None:

@@ -29,6 +29,7 @@ class RankingMetrics:
         followed_at: when the store was last read without an error, in seconds since 1970.
         follow_failures: looks at the store that failed.
         refused_vectors: stored vectors that no row could be made of.
+        stuck: 1 while a ranking takes longer than any should.
         bundle_loads: bundles loaded, by outcome ("served", "refused").
     """
 
@@ -54,6 +55,7 @@ class RankingMetrics:
         )
         self.follow_failures = Counter(f"{prefix}_follow_failures", "Looks at the store that failed", registry=registry)
         self.refused_vectors = Counter(f"{prefix}_refused_vectors", "Vectors that cannot be used", registry=registry)
+        self.stuck = Gauge(f"{prefix}_stuck", "Whether a ranking is stuck", registry=registry)
         self.bundle_loads = Counter(f"{prefix}_bundle_loads", "Bundles loaded", ["outcome"], registry=registry)
         for outcome in ("served", "refused"):
             self.bundle_loads.labels(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from llmgr_core.settings.serve import ServeSettings
 from services.server.observation import configure_logs
 from services.server.stopping import wait_for_stop_signal
+
+# A thread that only has to refuse a call must not wait the usual 5 ms for the interpreter.
+SWITCH_SECONDS = 0.0005
 
 
 def serve_ranking(
@@ -27,6 +31,7 @@ def serve_ranking(
         LlmgrError: port in use, bundle or store that cannot be served.
     """
     configure_logs()
+    sys.setswitchinterval(SWITCH_SECONDS)
     if settings.workers > 1:
         _serve_by_workers(bundle_path, store_path, settings, on_ready)
     else:
@@ -38,7 +43,7 @@ def _serve_here(
 ) -> None:
     from services.ranking.server import RankingServer
 
-    with RankingServer(bundle_path, store_path, settings) as server:
+    with RankingServer(bundle_path, store_path, settings, end_when_stuck=True) as server:
         on_ready(
             {
                 "address": server.address,

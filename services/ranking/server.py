@@ -19,6 +19,7 @@ from services.admin.server import AdminServer
 from services.contract import ranking_service_pb2 as messages
 from services.observability.tracing import tracer_of
 from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
+from services.ranking.array_directory import SharedArrays
 from services.ranking.bundle_watcher import BundleWatcher, signature_of
 from services.ranking.change_follower import ChangeFollower
 from services.ranking.control import RankingControl
@@ -26,6 +27,7 @@ from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.service import RankingMethods
+from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
@@ -44,12 +46,23 @@ class RankingServer:
         store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
         settings: addresses and limits.
         share_port: let other processes listen on the same port (SO_REUSEPORT).
+        arrays: where rows and weights are held together with those processes; None keeps them here.
+        end_when_stuck: end the process where a ranking is stuck for ``settings.exit_when_stuck_s``.
 
     Raises:
         LlmgrError: the port is in use, the bundle or the store cannot be served; the message says why.
     """
 
-    def __init__(self, bundle_path: Path, store_path: Path, settings: ServeSettings, *, share_port: bool = False) -> None:
+    def __init__(
+        self,
+        bundle_path: Path,
+        store_path: Path,
+        settings: ServeSettings,
+        *,
+        share_port: bool = False,
+        arrays: SharedArrays | None = None,
+        end_when_stuck: bool = False,
+    ) -> None:
         if not share_port:
             # Before the bundle is loaded: who mistyped a port need not wait for that.
             require_free_port(settings.host, settings.ranking_port)
@@ -60,7 +73,7 @@ class RankingServer:
         self._security = ServerSecurity(settings.security, self._observer)
         self._security.require_safe_host(settings.host)
         served = signature_of(bundle_path, store_path)
-        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device))
+        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device, arrays))
         self.metrics = RankingMetrics(self.registry)
         self.metrics.watch(self.current)
         self._follower = ChangeFollower(self.current, settings.poll_ms / 1e3, self.metrics)
@@ -72,12 +85,15 @@ class RankingServer:
             poll_seconds=settings.bundle_poll_s,
             metrics=self.metrics,
             device=settings.device,
+            arrays=arrays,
         )
         self._stopping = False
+        exit_after = settings.exit_when_stuck_s if end_when_stuck and settings.exit_when_stuck_s else None
+        self._watchdog = Watchdog(settings.stuck_after_s, self._stuck, exit_after)
         self._pools = (
             ThreadPoolExecutor(OPERATIONS_THREADS, "operations"),
             ThreadPoolExecutor(1, "refusals"),
-            BoundedPool(settings.threads, settings.max_queue, "ranking"),
+            BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3),
             BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches"),
         )
         self._server, self._health = self._assemble()
@@ -113,18 +129,25 @@ class RankingServer:
         """Answer requests; health says SERVING from here on."""
         self._server.start()
         self._follower.start()
+        self._watchdog.start()
         if self._settings.bundle_poll_s > 0:
             self._watcher.start()
         self._health.set_serving(True)
 
     def stop(self) -> None:
         """Say NOT_SERVING, refuse new calls, let those in flight finish within ``drain_s``, then let go of everything."""
+        self._stopping = True
         self._health.set_serving(False)
         time.sleep(self._settings.not_serving_s)
         drained = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
         drained.wait()
         self._close()
+
+    def _stuck(self, stuck: bool) -> None:
+        self.metrics.stuck.set(stuck)
+        if not self._stopping:
+            self._health.set_serving(not stuck)
 
     def _drain(self, draining: bool) -> None:
         self._stopping = draining
@@ -135,6 +158,7 @@ class RankingServer:
             self._admin.close()
         self._watcher.stop()
         self._follower.stop()
+        self._watchdog.stop()
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
         if self._page is not None:
@@ -150,7 +174,7 @@ class RankingServer:
         )
         server = grpc.server(operations, interceptors=self._security.sync_interceptors(), options=options)
         server_health = SyncHealth(server, FULL_NAME)
-        answers = RankingMethods(self.current, settings, self.metrics)
+        answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking)
         observed = functools.partial(unary_method, observer=self._observer)
         methods = {
             "RankSession": (observed("RankSession", messages.RankSessionRequest, answers.rank_session), ranking),

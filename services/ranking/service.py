@@ -13,11 +13,12 @@ from llmgr_core import __version__
 from llmgr_core.ranker import Snapshot
 from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
-from services.ranking.admission import seconds_since_arrival
+from services.ranking.admission import BoundedPool, seconds_since_arrival
 from services.ranking.answers import rank_query
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
+from services.ranking.watchdog import Watchdog
 from services.server.errors import RequestError, deadline_exceeded, invalid_field, overloaded
 
 NANOSECONDS = 1e9
@@ -34,12 +35,23 @@ class RankingMethods:
         current: the ranker that answers.
         settings: limits.
         metrics: what is counted.
+        watchdog: looks after every ranking.
+        pool: told how long one ranking keeps the others waiting.
     """
 
-    def __init__(self, current: CurrentRanker, settings: ServeSettings, metrics: RankingMetrics) -> None:
+    def __init__(
+        self,
+        current: CurrentRanker,
+        settings: ServeSettings,
+        metrics: RankingMetrics,
+        watchdog: Watchdog,
+        pool: BoundedPool,
+    ) -> None:
         self._current = current
         self._settings = settings
         self._metrics = metrics
+        self._watchdog = watchdog
+        self._pool = pool
         self._slots = threading.BoundedSemaphore(settings.ranking_slots)
         # Those who wait for a change must leave threads to those who do not.
         self._waiting = threading.BoundedSemaphore(max(settings.threads // 2, 1))
@@ -121,13 +133,20 @@ class RankingMethods:
         # gRPC drops a call whose deadline passes in its queue, but lets one that has started run on, in vain.
         if not self._slots.acquire(timeout=min(_remaining(context), LONGEST_TURN_SECONDS)):
             raise deadline_exceeded()
+        began = time.perf_counter()
         try:
-            queued += time.perf_counter() - asked
-            if not context.is_active():
-                raise deadline_exceeded()
-            reply = rank_query(query, snapshot)
+            with self._watchdog.watched():
+                queued += began - asked
+
+                def still_wanted() -> None:
+                    if not context.is_active():
+                        raise deadline_exceeded()
+
+                still_wanted()
+                reply = rank_query(query, snapshot, still_wanted)
         finally:
             self._slots.release()
+            self._pool.served(time.perf_counter() - began)
         reply.timing.queue_ns = int(queued * NANOSECONDS)
         reply.timing.total_ns = int(seconds_since_arrival() * NANOSECONDS)
         self._metrics.ranked(reply.timing)

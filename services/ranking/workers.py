@@ -1,7 +1,8 @@
 """Several ranking processes on one port, and the process that looks after them.
 
-Each worker holds its own rows, so a crash of one costs a second of a share of the traffic and nothing else. The kernel spreads
-connections, not calls, over the workers; `max_connection_age_s` and several client connections even that out.
+Each worker builds its own rows, so a crash of one costs a second of a share of the traffic and nothing else; what is equal in
+all of them is held in memory once. The kernel spreads connections, not calls, over the workers; `max_connection_age_s` and
+several client connections even that out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,11 +23,12 @@ from prometheus_client import CollectorRegistry
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings.serve import ServeSettings
 from services.observability.merged_metrics import MergedMetrics
+from services.ranking.array_directory import SharedArrays, SharedDirectory
 from services.server.binding import require_free_port
 from services.server.observation import MetricsPage, configure_logs
 from services.server.stopping import wait_for_stop_signal
 
-SECONDS_BEFORE_RESTART = 1.0
+SECONDS_BEFORE_RESTART = 0.2
 LONGEST_START_SECONDS = 600.0
 
 log = structlog.get_logger(service="ranking")
@@ -52,6 +55,7 @@ class Workers:
         self._reservation.bind((settings.host, settings.ranking_port))
         self.port: int = self._reservation.getsockname()[1]
         self._paths = (bundle_path, store_path)
+        self._shared = SharedDirectory()
         self._settings = settings.model_copy(update={"ranking_port": self.port})
         self._processes: dict[int, Any] = {}
         self._pipes: dict[int, Connection[Any, Any]] = {}
@@ -98,6 +102,7 @@ class Workers:
                 process.kill()
                 process.join()
         self._reservation.close()
+        self._shared.close()
         if self._page is not None:
             self._page.close()
 
@@ -107,7 +112,9 @@ class Workers:
         admin = self._settings.admin_port
         changes = {"metrics_port": min(self._settings.metrics_port, 0), "admin_port": admin + number if admin > 0 else admin}
         settings = self._settings.model_copy(update=changes)
-        process = spawn.Process(target=run_worker, args=(*self._paths, settings, theirs), name=f"ranking-{number}")
+        process = spawn.Process(
+            target=run_worker, args=(*self._paths, settings, self._shared.path, theirs), name=f"ranking-{number}"
+        )
         process.start()
         theirs.close()
         # Kept open: a restarted worker reports too, and must not find a broken pipe.
@@ -131,20 +138,27 @@ class Workers:
             sentinels = {process.sentinel: number for number, process in self._processes.items()}
             for sentinel in wait(list(sentinels), timeout=SECONDS_BEFORE_RESTART):
                 number = sentinels[sentinel]
-                self._processes[number].join()
-                log.error("worker_died", worker=number, exit_code=self._processes[number].exitcode)
+                died = self._processes[number]
+                died.join()
+                log.error("worker_died", worker=number, exit_code=died.exitcode)
+                self._shared.forget(died.pid)
                 if self._stopping.wait(SECONDS_BEFORE_RESTART):
                     return
                 self._launch(number)
 
 
-def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, pipe: Connection[Any, Any]) -> None:
+def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, shared: Path, pipe: Connection[Any, Any]) -> None:
     """Serve in a process of its own until SIGTERM, or until the process that started it is gone."""
     configure_logs()
+    from services.ranking.process import SWITCH_SECONDS
     from services.ranking.server import RankingServer
 
+    sys.setswitchinterval(SWITCH_SECONDS)
+
     try:
-        server = RankingServer(bundle_path, store_path, settings, share_port=True)
+        server = RankingServer(
+            bundle_path, store_path, settings, share_port=True, arrays=SharedArrays(shared), end_when_stuck=True
+        )
     except LlmgrError as error:
         pipe.send({"error": error.args[0], "hint": error.hint})
         raise SystemExit(2) from None

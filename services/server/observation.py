@@ -22,9 +22,12 @@ from prometheus_client import (
 
 from llmgr_core.errors import LlmgrError
 from services.server.call_trace import NO_TRACE, CallTrace, CallTracer
+from services.server.log_budget import LogBudget
 from services.server.request_context import current_caller
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Of each method and code; the counters miss nothing.
+LINES_PER_SECOND = 10
 METRICS_HOST = "127.0.0.1"
 # The time at which each series began doubles the page, and no query of ours asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -82,6 +85,7 @@ class CallObserver:
         self._tracer = tracer
         self.log = structlog.get_logger(service=service)
         self._log_successes = log_successes
+        self._budget = LogBudget(LINES_PER_SECOND)
         prefix = f"llmgr_{service}"
         self._calls = Counter(f"{prefix}_calls", "Finished calls", ["method", "code"], registry=registry)
         self._seconds = Histogram(
@@ -116,9 +120,14 @@ class CallObserver:
         succeeded = code is grpc.StatusCode.OK
         if succeeded and not self._log_successes:
             return
+        kept_back = 0 if succeeded else self._budget.spend((method, code))
+        if kept_back is None:
+            return
         facts = {"method": method, "code": code.name, "ms": round(seconds * 1e3, 3), "request_id": request_id}
         if not succeeded:
             facts["reason"] = reason
+        if kept_back:
+            facts["lines_kept_back"] = kept_back
         if (caller := current_caller()) is not None:
             facts["caller"] = caller
         if trace.trace_id:

@@ -33,9 +33,9 @@ def slow_ranking(monkeypatch):
     release = threading.Event()
     original = service.rank_query
 
-    def rank_slowly(query, snapshot):
+    def rank_slowly(query, snapshot, between):
         release.wait(10.0)
-        return original(query, snapshot)
+        return original(query, snapshot, between)
 
     monkeypatch.setattr(service, "rank_query", rank_slowly)
     yield release
@@ -135,7 +135,7 @@ def test_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slo
 
 
 def test_an_unexpected_error_shows_an_id_but_never_its_text(serve_ranking, monkeypatch):
-    def fail(query, snapshot):
+    def fail(query, snapshot, between):
         raise RuntimeError("secret /path/of/weights")
 
     monkeypatch.setattr(service, "rank_query", fail)

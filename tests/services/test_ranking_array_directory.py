@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
-from services.ranking.shared_arrays import ARRAYS_NAME, SharedArrays, SharedDirectory
+from services.ranking.array_directory import ARRAYS_NAME, SharedArrays, SharedDirectory
 
 
 @pytest.fixture
