@@ -15,7 +15,9 @@ from llmgr_core.evaluation.metrics import METRICS, per_example_metrics
 
 MASKINGS = ("masked", "unmasked")
 GROUPS = ("all", *BUCKETS)
-REFERENCE_ORDER = ("id-only", "backbone", "floor")
+# Ranks only where no target has a training click; there IDs say nothing.
+NEAREST_TEXT = "nearest text"
+REFERENCE_ORDER = (NEAREST_TEXT, "id-only", "backbone", "floor")
 
 
 def choose_reference(wanted: str, names: Sequence[str]) -> str | None:

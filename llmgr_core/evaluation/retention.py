@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.evaluation.bootstrap import PairedBootstrap
-from llmgr_core.evaluation.comparison import GROUPS, MASKINGS, examples_by_group
+from llmgr_core.evaluation.comparison import GROUPS, MASKINGS, NEAREST_TEXT, examples_by_group
 from llmgr_core.evaluation.evaluate import Ranks
 from llmgr_core.evaluation.metrics import METRICS, per_example_metrics
+from llmgr_core.evaluation.new_items import AMONG_CLICKED
 
 TEACHER, BACKBONE = "teacher", "backbone"
-NOT_STUDENTS = (TEACHER, BACKBONE, "popularity", "floor")
+NOT_STUDENTS = (TEACHER, BACKBONE, NEAREST_TEXT, "popularity", "floor")
 Floats = npt.NDArray[np.float64]
 
 
@@ -36,7 +37,7 @@ def retention(
         "students": {name: {masking: {group: {metric: {"value", "low", "high"} or {"undefined": reason}}}}}}``; a bound that no
         number bounds is None. None where the teacher, the backbone or a student is missing.
     """
-    students = [name for name in ranks if name not in NOT_STUDENTS]
+    students = [name for name in ranks if name not in NOT_STUDENTS and not name.endswith(AMONG_CLICKED)]
     if TEACHER not in ranks or BACKBONE not in ranks or not students or not len(train_counts):
         return None
     groups = examples_by_group(train_counts)

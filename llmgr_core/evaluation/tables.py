@@ -24,6 +24,11 @@ def tables(results: Mapping[str, Any]) -> Iterator[Table]:
             confidence = results["protocol"].get("confidence")
             share = f"{confidence:.0%} " if confidence else ""
             yield _difference_table(f"{split}, difference from {found['reference']}, {share}paired bootstrap", found, "masked")
+        if found.get("new_items"):
+            yield _ratio_table(f"{split}, as a multiple of the nearest text, {MASKING_TITLES['masked']}", found["new_items"])
+        if found.get("warm"):
+            title = f"{split}, new items in the table over clicked items alone, {MASKING_TITLES['masked']}"
+            yield _ratio_table(title, found["warm"])
         if found.get("retention"):
             yield _retention_table(f"{split}, retention: (student - backbone) / (teacher - backbone)", found, "masked")
 
@@ -53,6 +58,13 @@ def _difference_table(title: str, found: Mapping[str, Any], masking: str) -> Tab
         for metric in BUCKET_METRICS:
             cells = [_interval(by_masking[masking].get(group, {}).get(metric)) for group in ("all", *BUCKETS)]
             table.add_row(name, metric, *cells)
+    return table
+
+
+def _ratio_table(title: str, ratios: Mapping[str, Any]) -> Table:
+    table = _table(title, "scorer", *METRICS)
+    for name, by_masking in ratios.items():
+        table.add_row(name, *(_multiple(by_masking["masked"][metric]) for metric in METRICS))
     return table
 
 
@@ -92,6 +104,13 @@ def _interval(value: Mapping[str, float | None] | None) -> str:
 
 def _ends(value: Mapping[str, float] | None) -> str:
     return "-" if value is None else f"{value['mean']:+.4f}\n[{value['low']:+.4f}, {value['high']:+.4f}]"
+
+
+def _multiple(value: Mapping[str, float | None]) -> str:
+    if value["ratio"] is None:
+        return "-"
+    low, high = ("unbounded" if value[end] is None else f"{value[end]:.3f}" for end in ("low", "high"))
+    return f"{value['ratio']:.3f}\n[{low}, {high}]"
 
 
 def _share(value: Mapping[str, Any] | None) -> str:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from tiny_models import write_tiny_encoder
+from text_run import command, make_text_run
 
-from llmgr_core.command_line.main import llmgr
 from llmgr_core.ranker.stored import StoredRanker
 from llmgr_core.settings import ranker_keys
 from llmgr_core.settings.controls import ControlSettings
@@ -20,13 +18,6 @@ from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.store import EmbeddedText, StoreWriter
 
-WORDS = ("lipstick", "cream", "brush", "comb", "soap", "towel", "mirror", "powder", "gel", "oil", "wax", "lotion")
-COLOURS = ("red", "blue", "green")
-ITEMS = len(WORDS) * len(COLOURS)
-OPTIONS = [
-    *("threads=1", "data.workers=1", "data.heldout_share=0.2", "encoder.dimension=8", "pretrain.epochs=1"),
-    *("distil.encoder.dimension=8", "distil.encoder.name=srgnn", "distil.epochs=2", "distil.text_rank=8"),
-]
 CHANGED = ("transitions.text_new_targets=3", "transitions.window=2", "distil.heldout_loss=0.5", "transitions.text_targets=2")
 WEIGHTS = ("ranker.safetensors", "item_transform.safetensors")
 
@@ -48,36 +39,9 @@ def test_it_is_settled_of_every_key_what_it_shapes(section, trained, fitted, inc
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with a ranker over frozen text."""
-    root = tmp_path_factory.mktemp("again")
-    rng = np.random.default_rng(0)
-    items = [
-        {"item_id": f"id-{n}", "title": f"{COLOURS[n % 3]} {WORDS[n // 3]}", "brand": WORDS[n % len(WORDS)]}
-        for n in range(ITEMS)
-    ]
-    sessions = [
-        {"session_id": str(n), "items": [f"id-{(start + step) % ITEMS}" for step in range(7)]}
-        for n, start in enumerate(rng.integers(0, ITEMS, size=150))
-    ]
-    data = root / "data"
-    data.mkdir()
-    for name, rows in (("items", items), ("sessions", sessions)):
-        (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model = write_tiny_encoder(root / "model")
-    run = root / "run"
-    command(run, "prepare", f"data.source={data}", f"engine.model={model}")
-    command(run, "pretrain", f"engine.model={model}")
-    command(run, "embed", f"engine.model={model}", more=("--untuned",))
+    run = make_text_run(tmp_path_factory.mktemp("again"))
     distil(run)
     return run
-
-
-def command(run: Path, step: str, *overrides: str, more: tuple[str, ...] = ()) -> str:
-    """What a step reported."""
-    settings = [word for one in (*OPTIONS, *overrides) for word in ("--set", one)]
-    result = CliRunner().invoke(llmgr, [step, "--run", str(run), "--json", *settings, *more], standalone_mode=False)
-    if result.exception is not None:
-        raise result.exception
-    return result.stderr
 
 
 def distil(run: Path, *overrides: str, more: tuple[str, ...] = ()) -> tuple[dict, bool]:

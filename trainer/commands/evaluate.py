@@ -73,11 +73,12 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
     batch_size = step.settings.evaluate.batch_size
     splits: dict[str, SplitRanks] = {}
     scorers = _scorers(step, dataset)
+    more = _new_item_scorers(step, dataset, scorers) if len(dataset.heldout) else {}
     for split, examples in (("test", dataset.test), ("heldout", dataset.heldout)):
         if not len(examples):
             continue
         ranks: dict[str, Ranks] = {}
-        for scorer in scorers:
+        for scorer in [*scorers, *more.get(split, [])]:
             ranks[scorer.name] = evaluate(scorer, examples, batch_size=batch_size, reporter=step.reporter)
             step.reporter.event(
                 "evaluated",
@@ -113,6 +114,24 @@ def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
             ranker.require_same_lineage(dataset.artefact)
             scorers.append(ranker_scorer(ranker, dataset, run.store, variant))
     return scorers
+
+
+def _new_item_scorers(step: Step, dataset: Dataset, scorers: Sequence[Scorer]) -> dict[str, list[Scorer]]:
+    """What only data with held-out items is ranked by: clicked items alone on test, the nearest text on held-out items."""
+    from llmgr_core.evaluation.new_items import AmongClicked
+    from llmgr_core.ranker.stored import StoredRanker
+    from trainer.distil.inputs import read_text_vectors
+    from trainer.distil.nearest_text import nearest_text
+
+    with_text = [variant for variant in RANKER_VARIANTS if variant != "id-only" and step.run.ranker(variant).is_dir()]
+    if not with_text:
+        return {}
+    described = StoredRanker.read(step.run.ranker(with_text[-1])).description
+    text = read_text_vectors(step.run.store, dataset, described.fingerprint)
+    nearest, chosen = nearest_text(text, dataset.train_counts, dataset.heldout_validation)
+    step.reporter.event("nearest text", vectors_of=with_text[-1], **chosen)
+    among = [AmongClicked(scorer, dataset.train_counts) for scorer in scorers if scorer.name in with_text]
+    return {"test": [*among], "heldout": [nearest]}
 
 
 def _with_teacher(
@@ -153,6 +172,7 @@ def _results(
 ) -> dict[str, Any]:
     from llmgr_core.evaluation import PairedBootstrap, protocol
     from llmgr_core.evaluation.comparison import choose_reference, compare
+    from llmgr_core.evaluation.new_items import found_new_items, warm_change
     from llmgr_core.evaluation.retention import retention
 
     settings = step.settings.evaluate
@@ -162,6 +182,10 @@ def _results(
         names = [name for name in runs[0].ranks if all(name in run.ranks for run in runs)]
         ranks = {name: [run.ranks[name] for run in runs] for name in names}
         found[split] = compare(ranks, runs[0].train_counts, choose_reference(settings.reference, names), bootstrap)
+        if new := found_new_items(ranks, bootstrap):
+            found[split]["new_items"] = new
+        if warm := warm_change(ranks, bootstrap):
+            found[split]["warm"] = warm
         if kept := retention(ranks, runs[0].train_counts, bootstrap):
             found[split]["retention"] = kept
     facts = {
