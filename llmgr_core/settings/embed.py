@@ -19,6 +19,11 @@ class EmbedSettings(Section):
             RESOURCE_EXHAUSTED.
         max_stream_items: items of one EmbedItems stream that are worked on at a time; further ones wait unread.
         commit_group: items that one durable write may hold; concurrent inserts share it.
+        fill_missing: let the server embed, in the background, every item of the store that lacks a vector of the active encoder;
+            else only items that lost theirs to a repair or have none of any encoder, so that what `llmgr embed` left out on
+            purpose (--below, --stale-after) stays so. A next encoder (serve embedding --next-bundle) is always filled.
+        prune_hours: hours between two prunings by the server (see `llmgr store prune`); 0 leaves it to the command.
+        keep_changes: newest changes of the log that a pruning leaves whole.
         metrics_port: port of the embedding server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
     """
 
@@ -28,4 +33,7 @@ class EmbedSettings(Section):
     max_queued_texts: int = Field(default=1024, ge=1, le=1_000_000)
     max_stream_items: int = Field(default=256, ge=1, le=65_536)
     commit_group: int = Field(default=256, ge=1, le=65_536)
+    fill_missing: bool = False
+    prune_hours: float = Field(default=24.0, ge=0.0, le=8760.0)
+    keep_changes: int = Field(default=100_000, ge=0)
     metrics_port: int = Field(default=9465, ge=-1, le=65535)

@@ -201,8 +201,12 @@ class EmbeddingStore(RecordReader):
             number,
         )
 
-    def missing_vectors(self, fingerprint: str) -> list[str]:
-        """Ids of live items without a sound vector of an encoder, from one state of the store."""
+    def missing_vectors(self, fingerprint: str, *, lost: bool = False) -> list[str]:
+        """Ids of live items without a sound vector of an encoder, from one state of the store.
+
+        Args:
+            lost: only those that had one once, or have no vector of any encoder.
+        """
         encoder = fingerprint_key(fingerprint)
         missing = []
         with self._environment.read() as transaction:
@@ -211,6 +215,8 @@ class EmbeddingStore(RecordReader):
                 if item is None or item.deleted:
                     continue
                 text = item.texts.get(encoder)
+                if text is None and lost and item.texts:
+                    continue
                 if text is None or self._payload(transaction, encoder + text) is None:
                     missing.append(item.item_id)
         return missing

@@ -17,7 +17,9 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def serve_in_background(encoder: ItemEncoder, store_path: Path, settings: Settings) -> Iterator[Listening]:
+def serve_in_background(
+    encoder: ItemEncoder, store_path: Path, settings: Settings, next_encoder: ItemEncoder | None = None
+) -> Iterator[Listening]:
     """Serve while the block runs, then drain.
 
     Raises:
@@ -31,7 +33,7 @@ def serve_in_background(encoder: ItemEncoder, store_path: Path, settings: Settin
         return asyncio.run_coroutine_threadsafe(work, loop).result()
 
     try:
-        server = wait_for(start(encoder, store_path, settings))
+        server = wait_for(start(encoder, store_path, settings, next_encoder=next_encoder))
         try:
             yield server.listening
         finally:

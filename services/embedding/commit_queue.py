@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 
@@ -18,6 +20,8 @@ from services.server.errors import RequestError
 
 log = logging.getLogger(__name__)
 RETRY_FULL_DISK_S = 1.0
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -63,6 +67,14 @@ class CommitQueue:
                 await asyncio.wait([waiting.outcome])
             waiting.outcome.cancel()
             raise
+
+    async def exclusive(self, action: Callable[[], Result]) -> Result:
+        """Do something else to the store on the thread that writes it, between two groups of inserts.
+
+        Raises:
+            StoreFullError: no space left on the disk.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, action)
 
     async def next_commit(self, timeout: float) -> None:
         """Wait until something was written, or for ``timeout`` seconds."""

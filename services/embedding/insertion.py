@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.data.item import Item
-from llmgr_core.store import Delete, EmbeddedText, Put, StoreWriter, Written, fingerprint_key, text_hash
+from llmgr_core.store import Delete, EmbeddedText, ItemRecord, Put, StoreWriter, Written, fingerprint_key, text_hash
 from llmgr_core.store.item_encoder import ItemEncoder
-from llmgr_core.store.item_record import encode_item
+from llmgr_core.store.item_record import decode_item, encode_item
 from services.embedding.commit_queue import CommitQueue
 from services.embedding.keyed_locks import KeyedLocks
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
 from services.embedding.validation import no_text_left
 
+log = logging.getLogger(__name__)
 # Cleaning longer items takes milliseconds, which would hold every other request up.
 CLEAN_ELSEWHERE_BYTES = 4096
 
@@ -31,29 +34,62 @@ class Insertion:
         sequence: its last change.
         cached: whether the language model did not run for it.
         vector: float16 [D].
+        fingerprint: of the encoder that made it.
         queue_ns, model_ns, store_ns: where the time went.
     """
 
     sequence: int
     cached: bool
     vector: npt.NDArray[np.float16]
+    fingerprint: str
+    queue_ns: int
+    model_ns: int
+    store_ns: int
+
+
+class ServedEncoder:
+    """An encoder, the queue of its language model, and its key in the store."""
+
+    def __init__(self, encoder: ItemEncoder, texts: TextQueue) -> None:
+        self.encoder, self.texts = encoder, texts
+        self.fingerprint = encoder.fingerprint
+        self.key = fingerprint_key(encoder.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    text: EmbeddedText
     queue_ns: int
     model_ns: int
     store_ns: int
 
 
 class Inserter:
-    """Inserts and deletes items; one call at a time for one id, in the order in which they came."""
+    """Inserts and deletes items; one call at a time for one id, in the order in which they came.
+
+    Args:
+        encoders: the active one first; after it the one that shall become, or has been, the active one. Each insert is written
+            under all of them. What the first cannot embed is refused; what only another cannot is left to the background.
+        store: read here, written through ``commits``.
+    """
 
     def __init__(
-        self, encoder: ItemEncoder, store: StoreWriter, texts: TextQueue, commits: CommitQueue, metrics: EmbeddingMetrics
+        self, encoders: Sequence[ServedEncoder], store: StoreWriter, commits: CommitQueue, metrics: EmbeddingMetrics
     ) -> None:
-        self._encoder, self._store, self._texts, self._commits, self._metrics = encoder, store, texts, commits, metrics
-        self._encoder_key = fingerprint_key(encoder.fingerprint)
+        self._encoders, self._store, self._commits, self._metrics = list(encoders), store, commits, metrics
         self._ids = KeyedLocks()
 
+    @property
+    def active(self) -> ServedEncoder:
+        """The encoder whose vectors are answered."""
+        return self._encoders[0]
+
+    def make_active(self, chosen: ServedEncoder) -> None:
+        """Answer with this encoder's vectors from now on; the others are written as before."""
+        self._encoders.sort(key=lambda one: one is not chosen)
+
     async def insert(self, item: Item, *, bulk: bool) -> Insertion:
-        """Store an item and its vector; both are on the disk when this returns.
+        """Store an item and its vectors; all are on the disk when this returns.
 
         Args:
             item: validated.
@@ -63,27 +99,50 @@ class Inserter:
             RequestError: no text left after cleaning, queue or disk full, or a model without a usable answer.
         """
         async with self._ids.hold(item.item_id):
+            active, *others = self._encoders
             record = encode_item(item)
             if (unchanged := self._unchanged(item.item_id, record)) is not None:
                 self._metrics.unchanged.inc()
                 return unchanged
-            text = await self._clean(item, len(record))
-            if text is None:
+            first, *rest = await asyncio.gather(
+                self._encode(active, item, len(record), bulk=bulk),
+                *(self._encode(one, item, len(record), bulk=bulk) for one in others),
+                return_exceptions=True,
+            )
+            if isinstance(first, BaseException):
+                raise first
+            if first is None:
                 raise no_text_left()
+            (self._metrics.new_texts if first.model_ns else self._metrics.known_texts).inc()
+            texts = (first.text, *(one.text for one in rest if isinstance(one, _Encoded)))
             started = time.perf_counter_ns()
-            key = text_hash(text)
-            vector = self._store.find_vector(self._encoder.fingerprint, key)
-            store_ns = time.perf_counter_ns() - started
-            queue_ns = model_ns = 0
-            if vector is None:
-                encoded = await self._texts.encode(key, text, bulk=bulk)
-                vector, queue_ns, model_ns = encoded.vector, encoded.queue_ns, encoded.model_ns
-            (self._metrics.new_texts if model_ns else self._metrics.known_texts).inc()
-            started = time.perf_counter_ns()
-            put = Put(item.item_id, record, (EmbeddedText(self._encoder.fingerprint, key, vector),))
-            written = await self._commits.write(put)
-            store_ns += time.perf_counter_ns() - started
-            return Insertion(written.sequence, not model_ns, vector, queue_ns, model_ns, store_ns)
+            written = await self._commits.write(Put(item.item_id, record, texts))
+            store_ns = first.store_ns + time.perf_counter_ns() - started
+            cached = not first.model_ns
+            vector = first.text.vector
+            return Insertion(written.sequence, cached, vector, active.fingerprint, first.queue_ns, first.model_ns, store_ns)
+
+    async def fill(self, item_id: str, encoder: ServedEncoder) -> bool:
+        """Give a stored item its vector of one encoder, behind everything that callers wait for.
+
+        Returns:
+            whether it has one now; False where there is no text for it. An item that is gone meanwhile needs none.
+
+        Raises:
+            RequestError: the model gives no usable numbers for it, or the disk is full.
+        """
+        stored = self._store.get_item(item_id)
+        if stored is None or stored.deleted or self._vector(stored, encoder) is not None:
+            return True
+        # Not under the id's lock: whoever edits or deletes the item meanwhile need not wait for the model.
+        encoded = await self._encode(encoder, decode_item(item_id, stored.record), len(stored.record), bulk=True)
+        if encoded is None:
+            return False
+        async with self._ids.hold(item_id):
+            now = self._store.get_item(item_id)
+            if now is not None and not now.deleted and now.record == stored.record:
+                await self._commits.write(Put(item_id, stored.record, (encoded.text,)))
+            return True
 
     async def delete(self, item_id: str) -> Written:
         """Make an item a tombstone, durably.
@@ -95,21 +154,41 @@ class Inserter:
             return await self._commits.write(Delete(item_id))
 
     def _unchanged(self, item_id: str, record: bytes) -> Insertion | None:
-        """The item as stored, where it is the same record with a sound vector of this very encoder.
+        """The item as stored, where it is the same record with a sound vector of the active encoder, and known to the others.
 
-        The fingerprint stands for the cleaner too, so that the text need not be cleaned to know that it is the same.
+        The fingerprint stands for the cleaner too, so that the text need not be cleaned to know that it is the same. What lacks
+        another encoder's vector gets it in the background: no caller waits for a model whose vectors nobody reads yet.
         """
         started = time.perf_counter_ns()
         stored = self._store.get_item(item_id)
         if stored is None or stored.deleted or stored.record != record:
             return None
-        key = stored.texts.get(self._encoder_key)
-        vector = None if key is None else self._store.find_vector(self._encoder.fingerprint, key)
+        vector = self._vector(stored, self.active)
         if vector is None:
             return None
-        return Insertion(stored.sequence, True, vector, 0, 0, time.perf_counter_ns() - started)
+        spent = time.perf_counter_ns() - started
+        return Insertion(stored.sequence, True, vector, self.active.fingerprint, 0, 0, spent)
 
-    async def _clean(self, item: Item, size: int) -> str | None:
+    def _vector(self, stored: ItemRecord, encoder: ServedEncoder) -> npt.NDArray[np.float16] | None:
+        key = stored.texts.get(encoder.key)
+        return None if key is None else self._store.find_vector(encoder.fingerprint, key)
+
+    async def _encode(self, served: ServedEncoder, item: Item, size: int, *, bulk: bool) -> _Encoded | None:
+        """The item's text and vector; None where cleaning leaves no text."""
+        text = await self._clean(served, item, size)
+        if text is None:
+            return None
+        started = time.perf_counter_ns()
+        key = text_hash(text)
+        vector = self._store.find_vector(served.fingerprint, key)
+        store_ns = time.perf_counter_ns() - started
+        if vector is not None:
+            return _Encoded(EmbeddedText(served.fingerprint, key, vector), 0, 0, store_ns)
+        encoded = await served.texts.encode(key, text, bulk=bulk)
+        embedded = EmbeddedText(served.fingerprint, key, encoded.vector)
+        return _Encoded(embedded, encoded.queue_ns, encoded.model_ns, store_ns)
+
+    async def _clean(self, served: ServedEncoder, item: Item, size: int) -> str | None:
         if size < CLEAN_ELSEWHERE_BYTES:
-            return self._encoder.cleaner.clean(item)
-        return await asyncio.to_thread(self._encoder.cleaner.clean, item)
+            return served.encoder.cleaner.clean(item)
+        return await asyncio.to_thread(served.encoder.cleaner.clean, item)

@@ -31,5 +31,13 @@ class EmbeddingMetrics:
         self.commit_seconds = Histogram(
             f"{name}_commit_seconds", "Time of one durable write", buckets=LATENCY_BUCKETS, registry=registry
         )
+        self.missing = Gauge(
+            f"{name}_missing_vectors", "Items that the server still has to embed in the background", registry=registry
+        )
+        self.filled = Counter(f"{name}_filled_items", "Items embedded in the background", registry=registry)
+        self.unfillable = Gauge(
+            f"{name}_unfillable_items", "Items that the next encoder gives no usable vector for", registry=registry
+        )
+        self.pruned = Counter(f"{name}_pruned_records", "Vectors and changes nothing needed any more", registry=registry)
         self.sequence = Gauge(f"{name}_sequence", "Newest change of the store", registry=registry)
         self.damaged = Gauge(f"{name}_damaged_records", "Damaged records met in the store", registry=registry)

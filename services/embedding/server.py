@@ -74,13 +74,17 @@ class EmbeddingServer:
         await asyncio.to_thread(self._observer.close)
 
 
-async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> EmbeddingServer:
+async def start(
+    encoder: ItemEncoder, store_path: Path, settings: Settings, *, next_encoder: ItemEncoder | None = None
+) -> EmbeddingServer:
     """Start an embedding server on the running event loop; it serves when this returns.
 
     Args:
         encoder: cleaner and language model.
         store_path: the store it writes; made where there is none.
         settings: sections [serve] and [embed].
+        next_encoder: inserts are written under it too, every item is embedded with it in the background, and then it becomes
+            the store's active encoder. Where it is that already, ``encoder`` is kept up to date beside it, as the way back.
 
     Raises:
         LlmgrError: port in use, open to other machines without TLS, store locked, damaged or of another encoder.
@@ -90,7 +94,9 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
     observer = CallObserver("embedding", CollectorRegistry(), tracer=tracer_of(settings.serve.tracing, "embedding"))
     security = ServerSecurity(settings.serve.security, observer)
     security.require_safe_host(settings.serve.host)
-    store = open_store(store_path, encoder)
+    if next_encoder is not None and next_encoder.fingerprint == encoder.fingerprint:
+        next_encoder = None
+    store = open_store(store_path, encoder, next_encoder)
     page: MetricsPage | None = None
     try:
         if settings.embed.metrics_port >= 0:
@@ -98,7 +104,9 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
         options = server_options(settings.serve.max_request_bytes)
         server = grpc.aio.server(interceptors=security.async_interceptors(), options=options)
         port = bind(server, settings.serve.host, settings.serve.embedding_port, security)
-        service = EmbeddingService(encoder, store, settings, observer)
+        changed_over = next_encoder is not None and store.active_fingerprint() == next_encoder.fingerprint
+        active, other = (next_encoder, encoder) if next_encoder is not None and changed_over else (encoder, next_encoder)
+        service = EmbeddingService(active, store, settings, observer, other=other, change_over=not changed_over)
         health = AsyncHealth(server, FULL_NAME)
         add_service(server, FULL_NAME, service.methods())
         await server.start()
@@ -113,21 +121,26 @@ async def start(encoder: ItemEncoder, store_path: Path, settings: Settings) -> E
         raise
 
 
-def open_store(path: Path, encoder: ItemEncoder) -> StoreWriter:
-    """Open a store for an encoder's vectors.
+def open_store(path: Path, encoder: ItemEncoder, next_encoder: ItemEncoder | None = None) -> StoreWriter:
+    """Open a store for an encoder's vectors, or for those of two.
 
     Raises:
         StoreError: it serves another encoder's, or another process writes to it.
     """
     store = StoreWriter.open(path)
     try:
+        if next_encoder is not None:
+            store.register(Encoder(next_encoder.fingerprint, next_encoder.dimensions, next_encoder.name))
         active = store.active_fingerprint()
+        if next_encoder is not None and active == next_encoder.fingerprint:
+            return store
         if active not in (None, encoder.fingerprint):
             names = {one.fingerprint: one.description for one in store.encoders()}
             raise StoreError(
                 f"{path} serves vectors of encoder {active[:12]} ({names.get(active) or 'no description'}), "
                 f"not of {encoder.fingerprint[:12]} ({encoder.name})",
-                "run `llmgr embed` with this encoder first: it embeds the catalogue and makes the encoder the active one",
+                "give this encoder's bundle as --next-bundle beside the old one, or run `llmgr embed` with it: both embed "
+                "the catalogue and make the encoder the active one",
             )
         store.activate(Encoder(encoder.fingerprint, encoder.dimensions, encoder.name))
         return store
@@ -141,23 +154,28 @@ def run(
     store_path: Path,
     settings: Settings,
     on_ready: Callable[[Listening], None] | None = None,
+    next_encoder: ItemEncoder | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Args:
-        encoder, store_path, settings: see ``start``.
+        encoder, store_path, settings, next_encoder: see ``start``.
         on_ready: called once the server serves.
 
     Raises:
         LlmgrError: see ``start``.
     """
-    asyncio.run(_serve(encoder, store_path, settings, on_ready))
+    asyncio.run(_serve(encoder, store_path, settings, on_ready, next_encoder))
 
 
 async def _serve(
-    encoder: ItemEncoder, store_path: Path, settings: Settings, on_ready: Callable[[Listening], None] | None
+    encoder: ItemEncoder,
+    store_path: Path,
+    settings: Settings,
+    on_ready: Callable[[Listening], None] | None,
+    next_encoder: ItemEncoder | None,
 ) -> None:
-    server = await start(encoder, store_path, settings)
+    server = await start(encoder, store_path, settings, next_encoder=next_encoder)
     if on_ready is not None:
         on_ready(server.listening)
     try:

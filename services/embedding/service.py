@@ -17,8 +17,9 @@ from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item
 from services.contract import embedding_service_pb2 as messages
 from services.contract import timing_pb2, vector_pb2
+from services.embedding.background_work import BackgroundWork
 from services.embedding.commit_queue import CommitQueue
-from services.embedding.insertion import Inserter, Insertion
+from services.embedding.insertion import Inserter, Insertion, ServedEncoder
 from services.embedding.item_stream import answer_stream
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
@@ -39,23 +40,46 @@ class EmbeddingService:
     """Everything behind the RPCs; make it on the running event loop.
 
     Args:
-        encoder: cleaner and language model.
+        encoder: cleaner and language model of the active encoder.
         store: opened for writing, with the encoder active.
         settings: limits from sections [embed] and [serve].
         observer: logs and counts the calls.
+        other: an encoder under which every insert is written too; None where there is none.
+        change_over: make ``other`` the active one as soon as every item has its vector.
     """
 
-    def __init__(self, encoder: ItemEncoder, store: StoreWriter, settings: Settings, observer: CallObserver) -> None:
-        self._encoder, self._store, self._settings, self._observer = encoder, store, settings, observer
+    def __init__(
+        self,
+        encoder: ItemEncoder,
+        store: StoreWriter,
+        settings: Settings,
+        observer: CallObserver,
+        *,
+        other: ItemEncoder | None = None,
+        change_over: bool = False,
+    ) -> None:
+        self._store, self._settings, self._observer = store, settings, observer
         self.metrics = EmbeddingMetrics(observer.registry)
-        self._texts = TextQueue(encoder, settings.embed.max_queued_texts, self.metrics)
+        self._served = [
+            ServedEncoder(one, TextQueue(one, settings.embed.max_queued_texts, self.metrics))
+            for one in (encoder, other)
+            if one is not None
+        ]
         self._commits = CommitQueue(store, settings.embed.commit_group, self.metrics)
-        self._inserter = Inserter(encoder, store, self._texts, self._commits, self.metrics)
+        self._inserter = Inserter(self._served, store, self._commits, self.metrics)
+        self._background = BackgroundWork(
+            self._inserter,
+            self._served[-1] if other and change_over else None,
+            store,
+            self._commits,
+            settings.embed,
+            self.metrics,
+        )
+        self.metrics.queued.set_function(lambda: sum(one.texts.waiting() for one in self._served))
         self._stopping = False
         self.metrics.sequence.set(store.sequence())
         self.metrics.damaged.set_function(lambda: store.damaged_count)
-        versions = {"model_version": encoder.fingerprint, "encoder_version": encoder.fingerprint, "store_epoch": store.epoch}
-        observer.registry.register(Versions("embedding", lambda: versions))
+        observer.registry.register(Versions("embedding", self._versions))
 
     def methods(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """Handlers by method name."""
@@ -75,7 +99,9 @@ class EmbeddingService:
 
     async def close(self) -> None:
         """Stop the threads, after the server has stopped."""
-        await self._texts.close()
+        await self._background.close()
+        for served in self._served:
+            await served.texts.close()
         await self._commits.close()
 
     async def embed(
@@ -93,7 +119,7 @@ class EmbeddingService:
         insertion = await self._inserter.insert(item, bulk=bulk)
         return messages.EmbedItemResponse(
             item_id=item.item_id,
-            model_version=self._encoder.fingerprint,
+            model_version=insertion.fingerprint,
             sequence=insertion.sequence,
             cached=insertion.cached,
             vector=_vector_message(insertion.vector) if request.return_vector else None,
@@ -196,6 +222,14 @@ class EmbeddingService:
                 max_stream_items=self._settings.embed.max_stream_items,
             ),
         )
+
+    @property
+    def _encoder(self) -> ItemEncoder:
+        return self._inserter.active.encoder
+
+    def _versions(self) -> dict[str, str]:
+        fingerprint = self._encoder.fingerprint
+        return {"model_version": fingerprint, "encoder_version": fingerprint, "store_epoch": self._store.epoch}
 
     def _vector_of(self, texts: Mapping[bytes, bytes]) -> npt.NDArray[np.float16] | None:
         key = texts.get(fingerprint_key(self._encoder.fingerprint))

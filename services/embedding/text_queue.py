@@ -119,7 +119,6 @@ class TextQueue:
         flight = _Flight(key, text, bulk)
         self._flights[key] = flight
         (self._bulk if bulk else self._single).append(flight)
-        self._metrics.queued.set(self.waiting())
         self._arrived.set()
         return flight
 
@@ -128,7 +127,6 @@ class TextQueue:
         self._flights.pop(flight.key, None)
         flight.outcome.cancel()
         self._metrics.dropped.inc()
-        self._metrics.queued.set(self.waiting())
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,7 +156,6 @@ class TextQueue:
             flight = queue.popleft()
             flight.started = True
             batch.append(flight)
-        self._metrics.queued.set(self.waiting())
         return batch
 
     def _land(self, flight: _Flight, result: npt.NDArray[np.float16] | None, queue_ns: int, model_ns: int) -> None:
