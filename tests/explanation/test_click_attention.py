@@ -124,6 +124,23 @@ def test_stamp_shows_its_attention_around_the_last_click(session: list[int]) -> 
     np.testing.assert_allclose(read(ranker, session).weights, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("session", SESSIONS)
+def test_narm_shows_its_attention_over_the_states(session: list[int]) -> None:
+    ranker = small_ranker(EncoderSettings(name="narm", dimension=16, max_clicks=6))
+    w, x = weights_of(ranker), rows_of(ranker, session)
+    h, states = np.zeros(16), []
+    for item in session:
+        from_click = w["recurrence.gru.weight_ih_l0"] @ x[item] + w["recurrence.gru.bias_ih_l0"]
+        from_state = w["recurrence.gru.weight_hh_l0"] @ h + w["recurrence.gru.bias_hh_l0"]
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(from_click, 3), np.split(from_state, 3)
+        update = sigmoid(z_x + z_h)
+        h = update * h + (1 - update) * np.tanh(n_x + sigmoid(r_x + r_h) * n_h)
+        states.append(h)
+    of_last = w["of_last.weight"] @ states[-1]
+    expected = [w["attention.weight"][0] @ sigmoid(of_last + w["of_click.weight"] @ state) for state in states]
+    np.testing.assert_allclose(read(ranker, session).weights, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["narm", "bsarec"])
 def test_other_encoders_with_attention_give_a_weight_to_each_click(name: str) -> None:
     ranker = small_ranker(EncoderSettings(name=name, dimension=16, max_clicks=6))

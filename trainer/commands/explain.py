@@ -120,10 +120,11 @@ def _explanation(name: str) -> Callable[[Callable[..., None]], click.Command]:
 @click.argument("item_id")
 @click.option("--neighbours", "k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many a list.")
 def item_command(asked: Asked, *, item_id: str, k: int) -> None:
-    """The neighbours of ITEM_ID: by clicks, by text, by both as the ranker sees them, and by transitions.
+    """What an item is near to.
 
-    Says how far the lists agree, and how many neighbours are of the same category and brand. With words of a title in place of
-    an id, names items that have them.
+    The neighbours of ITEM_ID by clicks, by text, by both as the ranker sees them, and by transitions. Says how far the
+    lists agree, and how many neighbours are of the same category and brand. With words of a title in place of an id,
+    names items that have them.
     """
     from trainer.explain.neighbourhood import neighbourhood
     from trainer.explain.records import neighbourhood_record
@@ -149,11 +150,11 @@ def item_command(asked: Asked, *, item_id: str, k: int) -> None:
 def session_command(
     asked: Asked, *, item_ids: tuple[str, ...], test_example: int | None, top_k: int, candidates: tuple[str, ...], words: bool
 ) -> None:
-    """What may be clicked after ITEM_IDs (oldest first), and what carried each item.
+    """What carried each recommendation of a session.
 
-    Takes every score apart into ID, text and transitions; ranks again without each click; shows the encoder's attention, and
-    which click leads to which item in the transition graph. With --words also which words of the clicked items and of the
-    recommended one carry it.
+    Ranks what may be clicked after ITEM_IDs (oldest first). Takes every score apart into ID, text and transitions; ranks
+    again without each click; shows the encoder's attention, and which click leads to which item in the transition graph.
+    With --words also which words of the clicked items and of the recommended one carry it.
     """
     from llmgr_core.explanation.click_evidence import sessions_followed
     from llmgr_core.explanation.occlusion import clicks_looked_at
@@ -196,9 +197,10 @@ def session_command(
 @click.option("--sample", type=click.IntRange(1), default=1000, show_default=True, help="How many items to look at.")
 @click.option("--neighbours", "k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many of each.")
 def catalogue_command(asked: Asked, *, sample: int, k: int) -> None:
-    """Whether near items are alike: share of neighbours of the same category and brand, and clicked together.
+    """Whether near items are alike.
 
-    For every space that the run has, against items drawn at random, by training clicks of the item.
+    Share of neighbours of the same category and brand, and clicked together, for every space that the run has, against
+    items drawn at random, by training clicks of the item.
     """
     from trainer.explain.catalogue_check import catalogue_record, catalogue_table, check_catalogue
 
