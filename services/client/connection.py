@@ -23,6 +23,7 @@ Reply = TypeVar("Reply")
 # One message may hold a whole batch of sessions or a vector of thousands of numbers.
 MAX_MESSAGE_BYTES = 64 << 20
 SECONDS_BETWEEN_LOOKS = 1.0
+CONNECT_TIMEOUT_MS = 5_000
 # Of the server as a whole, not of one service: a wrong address then is told apart from a server that is down.
 OVERALL_HEALTH = ""
 # A machine that vanished is noticed within their sum. The servers take pings every 10 seconds.
@@ -140,6 +141,8 @@ class ServiceConnection(ABC):
             # gRPC waits up to two minutes before it tries a server again that was down; a restart takes seconds.
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.initial_reconnect_backoff_ms", 100),
+            # And 20 seconds for a connection that is taken but never answered, as one of a server that hangs or just stopped.
+            ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ]
         if credentials is not None and self._security.server_name:
             options.append(("grpc.ssl_target_name_override", self._security.server_name))

@@ -78,9 +78,7 @@ class Unsettled:
         """
         index = self._at_position.pop(position, None)
         if index is None:
-            raise ServiceError(
-                grpc.StatusCode.INTERNAL, f"the server answered item {position} of a stream, which awaits no answer"
-            )
+            raise ServiceError(grpc.StatusCode.INTERNAL, f"the server answered item {position} twice, or unasked")
         del self._requests[index]
         return index
 

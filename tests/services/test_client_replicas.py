@@ -1,0 +1,198 @@
+"""Several ranking servers behind one client: one of them stops, dies or hangs, and no call fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+
+import grpc
+import pytest
+from bundle_fixture import make_catalogue
+from server_process import places
+
+from llmgr_core.errors import InputError
+from services.client import ClientSecurity, RankingClient, ServiceError
+from services.client.addresses import channel_target, split_addresses
+from services.client.calls import RetryBudget, RetryPolicy
+from services.client.local_server import ServerProcess
+
+CALLERS = 4
+
+
+class Load:
+    """Threads that rank one session after the other until told to stop."""
+
+    def __init__(self, client: RankingClient) -> None:
+        self._client = client
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+        self.answered = 0
+        self.errors: list[ServiceError] = []
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait_for(self, more: int) -> None:
+        """Until that many more calls have ended."""
+        wanted = self.answered + more
+        end = time.monotonic() + 60.0
+        while self.answered + len(self.errors) < wanted:
+            assert time.monotonic() < end, f"{self.answered} answered, {self.errors}"
+            time.sleep(0.01)
+
+    def _call(self) -> None:
+        while not self._stop.is_set():
+            try:
+                assert len(self._client.rank(["item-1"], top_k=3).items) == 3
+                self.answered += 1
+                # Leaves the servers something of a machine that they share with this test.
+                time.sleep(0.01)
+            except ServiceError as error:
+                self.errors.append(error)
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    """Three ranking processes on one bundle and store. The last test of this file stops two of them."""
+    directory = tmp_path_factory.mktemp("replicas")
+    catalogue = make_catalogue(directory)
+    # A drain that outlasts every patience here: nothing may hold a server that has answered its calls.
+    settings = ("--set", "serve.log_successes=true", "--set", "serve.drain_s=600")
+    with ExitStack() as stack:
+        servers = []
+        for number in range(3):
+            (directory / str(number)).mkdir()
+            servers.append(ServerProcess("ranking", directory / str(number), *places(catalogue), *settings))
+        yield [stack.enter_context(server) for server in servers]
+
+
+def addresses_of(servers: list[ServerProcess]) -> str:
+    return ",".join(server.address for server in servers)
+
+
+@contextmanager
+def stopped(server: ServerProcess):
+    """SIGSTOP: its connections stay, and it says nothing."""
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+
+
+def test_a_replica_that_hangs_costs_a_part_of_the_deadline_only(replicas):
+    patient = RetryPolicy(attempts=4, attempt_timeout=1.0)
+    with RankingClient(addresses_of(replicas), timeout=30.0, retry=patient) as client:
+        reached = replicas[0].log().count('"RankSession"')
+        while replicas[0].log().count('"RankSession"') == reached:
+            client.rank(["item-1"])
+        with stopped(replicas[0]):
+            started = time.monotonic()
+            assert all(client.rank(["item-1"]).items for _ in range(3))
+            assert time.monotonic() - started >= 1.0, "none of the calls met the replica that hangs"
+
+
+def test_a_server_that_hangs_ends_a_call_at_its_deadline(replicas):
+    with RankingClient(replicas[0].address, timeout=20.0) as client:
+        client.rank(["item-1"])
+        with stopped(replicas[0]), pytest.raises(ServiceError, match="longer timeout") as raised:
+            client.rank(["item-1"], timeout=0.3)
+    assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert raised.value.attempts == 1
+
+
+def test_a_failed_call_names_the_id_under_which_the_servers_log_has_it(replicas):
+    server = replicas[0]
+    with RankingClient(server.address, timeout=20.0) as client, pytest.raises(ServiceError) as raised:
+        client.rank(["item-1"], top_k=5000)
+    assert raised.value.request_id in server.log()
+    named = (("x-request-id", "page-7"),)
+    with RankingClient(server.address, timeout=20.0, metadata=named) as client, pytest.raises(ServiceError) as raised:
+        client.rank(["item-1"], top_k=5000)
+    assert raised.value.request_id == "page-7"
+    assert '"page-7"' in server.log()
+
+
+def test_servers_that_are_all_gone_end_a_call_within_its_deadline_with_an_error_that_says_so():
+    with RankingClient("127.0.0.1:1,127.0.0.1:2", timeout=5.0) as client:
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match="llmgr serve") as raised:
+            client.rank(["item-1"])
+        assert time.monotonic() - started < 5.5
+    assert raised.value.code is grpc.StatusCode.UNAVAILABLE
+    assert raised.value.attempts == 4
+    assert "4 attempts failed" in str(raised.value)
+
+
+def test_retries_stop_when_most_calls_fail_and_come_back_with_success():
+    budget = RetryBudget(tokens=10.0, per_success=0.5)
+    assert [budget.take() for _ in range(6)] == [True] * 5 + [False]
+    budget.succeeded()
+    assert budget.take()
+    assert not budget.take()
+
+
+def test_addresses_are_one_target():
+    assert channel_target(split_addresses("127.0.0.1:1, localhost:2")) == "ipv4:127.0.0.1:1,127.0.0.1:2"
+    assert channel_target(["[::1]:1", "[fe80::1]:2"]) == "ipv6:[::1]:1,[fe80::1]:2"
+    assert channel_target(["dns:///rankers:50052"]) == "dns:///rankers:50052"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("", "no address"),
+        (" , ", "no address"),
+        ("ranker-1:50052,ranker-2:50052", "dns:///"),
+        ("127.0.0.1,127.0.0.2", "IP:PORT"),
+        ("127.0.0.1:70000,127.0.0.2:1", "IP:PORT"),
+        ("127.0.0.1:1,[::1]:2", "mix"),
+    ],
+)
+def test_addresses_that_do_not_go_together_are_refused(address, words):
+    with pytest.raises(InputError, match=words):
+        RankingClient(address)
+
+
+def test_several_addresses_behind_one_certificate_need_its_name(tmp_path):
+    with pytest.raises(InputError, match="server_name"):
+        RankingClient("127.0.0.1:1,127.0.0.2:1", security=ClientSecurity(authorities=tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_call_without_a_deadline_is_refused(timeout):
+    with RankingClient("127.0.0.1:1") as client, pytest.raises(InputError, match="deadline"):
+        client.rank(["a"], timeout=timeout)
+
+
+def test_a_text_is_not_taken_for_a_session():
+    with RankingClient("127.0.0.1:1") as client, pytest.raises(InputError, match="not a sequence"):
+        client.rank("item-1")
+
+
+def test_of_three_replicas_one_may_stop_and_one_die_while_no_call_fails(replicas):
+    first, second, third = replicas
+    before = [server.log().count('"RankSession"') for server in replicas]
+    with RankingClient(addresses_of(replicas), timeout=30.0) as client, Load(client) as load:
+        load.wait_for(100)
+        spread = [server.log().count('"RankSession"') - count for server, count in zip(replicas, before, strict=True)]
+        assert all(count >= 10 for count in spread), spread
+
+        assert first.terminate() == 0
+        load.wait_for(40)
+        assert not load.errors
+
+        second.kill()
+        load.wait_for(40)
+        assert not load.errors
+        assert third.process.poll() is None
