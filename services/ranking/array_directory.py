@@ -7,6 +7,7 @@ that file and drop their own copy. Edited rows are shared in the same way, and s
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import mmap
@@ -127,6 +128,12 @@ class SharedArrays:
             os.link(common, mine)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def give_memory_back() -> None:
+    """Return to the system what was freed; after arrays were dropped for shared ones, glibc would keep their pages."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _let_go(mine: Path, common: Path) -> None:

@@ -15,7 +15,7 @@ from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
 from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.store import EmbeddingStore
 from llmgr_core.store import Snapshot as StoreState
-from services.ranking.array_directory import SharedArrays
+from services.ranking.array_directory import SharedArrays, give_memory_back
 
 if TYPE_CHECKING:
     from llmgr_core.ranker.graphed_ranking import GraphedRanking
@@ -130,6 +130,7 @@ class LiveRanker:
         if self._arrays is not None:
             share = self._arrays.share
             self.runtime.move_rows(lambda rows: rows.shared(share))
+            give_memory_back()
 
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +96,27 @@ def test_a_ranking_that_is_stuck_is_noticed_and_so_is_its_end():
         assert wait_until(lambda: heard == [True, False])
     finally:
         watchdog.stop()
+
+
+@pytest.mark.parametrize(
+    "hang",
+    ["time.sleep(60)", "re.match('(a+)+$', 40 * 'a' + 'b')"],
+    ids=["the interpreter runs", "native code holds the interpreter"],
+)
+def test_a_process_whose_ranking_is_stuck_writes_its_stacks_and_ends(hang):
+    program = f"""
+import re, time
+from services.ranking.watchdog import Watchdog
+def the_ranking_that_hangs():
+    {hang}
+watchdog = Watchdog(0.2, lambda stuck: None, exit_after=1.5)
+watchdog.start()
+with watchdog.watched():
+    the_ranking_that_hangs()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "the_ranking_that_hangs" in done.stderr
 
 
 class Gate:

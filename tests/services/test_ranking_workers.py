@@ -1,0 +1,106 @@
+"""Several processes on one port: one table in memory, and a process that is stuck is replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from bundle_fixture import put
+
+from services.client import RankingClient
+from services.client.calls import RetryPolicy
+from services.client.local_server import ServerProcess
+from services.load.process_usage import memory
+from services.ranking.array_directory import IN_MEMORY, PREFIX
+from services.ranking.synthetic_bundle import SyntheticBundle
+
+BIG_ITEMS = 80_000
+ROWS_BYTES = BIG_ITEMS * 65 * 4
+
+
+def options(bundle: Path, store: Path, **settings: object) -> list[str]:
+    """Of `llmgr serve ranking` with two workers."""
+    changed = {"bundle_poll_s": 0.1, "drain_s": 2.0} | settings
+    overrides = [part for name, value in changed.items() for part in ("--set", f"serve.{name}={value}")]
+    return ["--bundle", str(bundle), "--store", str(store), "--workers", "2", *overrides]
+
+
+def mapped_bytes(pid: int) -> tuple[int, int]:
+    """Bytes that a process maps from the arrays' directory, and its share of them (PSS)."""
+    resident = proportional = 0
+    ours = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"^[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = PREFIX in line
+        elif ours and line.startswith("Rss:"):
+            resident += int(line.split()[1]) * 1024
+        elif ours and line.startswith("Pss:"):
+            proportional += int(line.split()[1]) * 1024
+    return resident, proportional
+
+
+def wait_until(condition, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+def test_two_workers_hold_one_table(tmp_path):
+    bundle = tmp_path / "bundle"
+    SyntheticBundle(BIG_ITEMS, clicks_per_item=1).write(bundle)
+    with ServerProcess("ranking", tmp_path, *options(bundle, tmp_path / "none")) as server:
+        pids = server.facts["pids"]
+        with RankingClient(server.address) as client:
+            assert len(client.rank(["item-1"]).items) == 20
+        for pid in pids:
+            resident, proportional = mapped_bytes(pid)
+            # Rows and ID vectors, all but the last block of rows, and of each the half belongs to the other worker.
+            assert resident > 1.8 * ROWS_BYTES
+            assert proportional == pytest.approx(resident / 2, rel=0.05)
+        # What a worker has for itself is what any worker has, without a table.
+        held = [memory(pid) for pid in pids]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    SyntheticBundle(1000, clicks_per_item=1).write(alone / "bundle")
+    with ServerProcess("ranking", alone, *options(alone / "bundle", tmp_path / "none")) as server:
+        empty = [memory(pid).private for pid in server.facts["pids"]]
+    names = BIG_ITEMS * 300
+    assert max(one.private for one in held) < max(empty) + names + 0.5 * ROWS_BYTES
+
+
+def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_path):
+    """120 items fill no block of rows, but weights are shared; edits and a new bundle reach both workers."""
+    directories = set(IN_MEMORY.glob(f"{PREFIX}*"))
+    once = RetryPolicy(attempts=8)
+    with ServerProcess("ranking", tmp_path, *options(catalogue.bundle, catalogue.store)) as server:
+        mine = set(IN_MEMORY.glob(f"{PREFIX}*")) - directories
+        assert len(mine) == 1
+
+        def answers(sequence: int = 0) -> set:
+            found = set()
+            for _ in range(12):
+                # A connection of its own each time, so that the kernel chooses among the workers again.
+                with RankingClient(server.address, timeout=10.0, retry=once) as client:
+                    ranking = client.rank(["item-1", "item-2"], top_k=5, min_sequence=sequence)
+                    found.add((ranking.model_version, tuple(item.item_id for item in ranking.items)))
+            return found
+
+        first = answers()
+        assert len(first) == 1
+        with catalogue.writer() as writer:
+            sequence = put(writer, "item-5", seed=999).sequence
+        assert len(answers(sequence)) == 1
+        catalogue.write_bundle(seed=2)
+        assert wait_until(lambda: len(now := answers()) == 1 and now.isdisjoint(first))
+        # A worker that is killed is replaced, and its successor shares again.
+        os.kill(server.facts["pids"][0], signal.SIGKILL)
+        assert wait_until(lambda: answers() and len(answers()) == 1)
+    assert not any(path.exists() for path in mine)
