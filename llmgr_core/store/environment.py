@@ -27,6 +27,8 @@ MAX_READERS = 512
 # Larger files are checked by `llmgr store verify` alone: every process that opens one would spend seconds on it.
 LARGEST_CHECKED_BYTES = 256 << 20
 SHOWN_PROBLEMS = 3
+# Two meta pages.
+LEAST_BYTES = 8192
 
 _open_environments: dict[tuple[int, int], Environment] = {}
 _registry_lock = threading.Lock()
@@ -136,6 +138,12 @@ class Environment:
 
     def _open(self) -> None:
         path = self.directory / DATA_NAME
+        if path.is_file() and path.stat().st_size < LEAST_BYTES:
+            # LMDB would make a new, empty store of what is left of this one.
+            raise StoreDamagedError(
+                f"{path} is cut short (data loss): {path.stat().st_size} bytes are no store",
+                "restore it; or remove it, if it never held anything",
+            )
         try:
             self._environment = lmdb.open(
                 str(self.directory),

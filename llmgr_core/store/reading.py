@@ -130,6 +130,12 @@ class EmbeddingStore(RecordReader):
         with self._environment.read() as transaction:
             return self._item(transaction, item_key(item_id))
 
+    def is_damaged(self, item_id: str) -> bool:
+        """Whether there is a row of this item that cannot be read; get_item gives None for it."""
+        with self._environment.read() as transaction:
+            key = item_key(item_id)
+            return transaction.get(key, db=self.database("items")) is not None and self._item(transaction, key) is None
+
     def find_vector(self, fingerprint: str, text_hash: bytes) -> np.ndarray | None:
         """float16 [D] that an encoder made of a cleaned text, or None."""
         with self._environment.read() as transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import struct
@@ -55,6 +56,11 @@ def structure_problems(path: Path) -> list[StructureProblem]:
         return [_classified(file, text) for text in found]
 
 
+def _read_at(file: BinaryIO, place: int, size: int) -> bytes:
+    file.seek(place)
+    return file.read(size)
+
+
 def _page(text: str) -> int | None:
     match = _PAGE.search(text)
     return int(match.group(1)) if match else None
@@ -68,7 +74,8 @@ def _classified(file: BinaryIO, text: str) -> StructureProblem:
         return StructureProblem("unknown", None, text)
     if page < 2:
         return StructureProblem("meta", page, text)
-    file.seek(page * resource.getpagesize())
-    head = file.read(_FLAGS.size)
+    place = page * resource.getpagesize()
+    # The number may itself be damage, beyond any file.
+    head = b"" if place > file.seek(0, os.SEEK_END) else _read_at(file, place, _FLAGS.size)
     flags = _FLAGS.unpack(head)[1] if len(head) == _FLAGS.size else 0
     return StructureProblem(PAGE_CLASSES.get(flags & ~0x20, "unknown"), page, text)

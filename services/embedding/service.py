@@ -135,6 +135,10 @@ class EmbeddingService:
     async def _get_item(self, request: messages.GetItemRequest, context: Context) -> messages.GetItemResponse:
         item_id = valid_item_id(request.item_id, "item_id", self._settings.embed.max_item_id_bytes)
         stored = self._store.get_item(item_id)
+        if stored is None and self._store.is_damaged(item_id):
+            raise RequestError(
+                grpc.StatusCode.DATA_LOSS, "the item's record is damaged; insert the item again", "DAMAGED_RECORD"
+            )
         if stored is None or stored.deleted:
             raise RequestError(grpc.StatusCode.NOT_FOUND, "no item with this id is in the store", "ITEM_NOT_FOUND")
         vector = self._vector_of(stored.texts)

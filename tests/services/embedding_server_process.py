@@ -1,0 +1,31 @@
+"""An embedding server as a process, to be signalled and killed."""
+
+import json
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.client import EmbeddingClient
+from services.client.calls import RetryPolicy
+
+
+@contextmanager
+def server_process(store, *overrides):
+    """A server in a process of its own; yields the process, a client, and the port of its metrics page."""
+    program = Path(__file__).with_name("embedding_process.py")
+    command = [sys.executable, str(program), str(store), *overrides]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            ready = json.loads(process.stdout.readline())
+            with EmbeddingClient(ready["address"], timeout=20.0, retry=RetryPolicy(attempts=1)) as client:
+                yield process, client, ready["metrics_port"]
+        finally:
+            process.kill()
+
+
+def metrics(port):
+    """Text of a Prometheus page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        return page.read().decode()
