@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from llmgr_core.errors import LlmgrError
 
 HINTS = {
-    grpc.StatusCode.UNAVAILABLE: "check the address, that the server is running (`llmgr serve`), and whether it wants TLS (--tls-ca)",
+    grpc.StatusCode.UNAVAILABLE: "check the address, that the server runs (`llmgr serve`), and whether it wants TLS (--tls-ca)",
     grpc.StatusCode.UNAUTHENTICATED: "give a token: --token-file or LLMGR_TOKEN_FILE, in Python ClientSecurity(token_file=...)",
     grpc.StatusCode.PERMISSION_DENIED: "ask the server's operator for a token of a larger scope",
     grpc.StatusCode.DEADLINE_EXCEEDED: "give the call a longer timeout, or look at the server's load",
