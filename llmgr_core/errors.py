@@ -9,7 +9,12 @@ class LlmgrError(Exception):
     Args:
         message: what is wrong, naming the bad value and where it stands.
         hint: the way out, one sentence; shown on a line of its own.
+
+    Attributes:
+        exit_code: of a command that ends with it.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

@@ -48,7 +48,7 @@ def main() -> None:
         llmgr(standalone_mode=False)
     except LlmgrError as error:
         print(f"llmgr: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
