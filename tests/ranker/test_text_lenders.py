@@ -11,6 +11,7 @@ import pytest
 
 from llmgr_core.errors import ArtefactError
 from llmgr_core.ranker import RankerRuntime
+from llmgr_core.ranker.graphed_ranking import GraphedRanking
 from llmgr_core.ranker.stored import SETTINGS_NAME, StoredRanker
 from llmgr_core.ranker.text_lenders import FILE_NAME, TextLenders
 from llmgr_core.ranker.whitening import Whitening
@@ -95,6 +96,16 @@ def test_inserted_later_or_known_from_the_start_is_one_score(stored, vectors):
         np.testing.assert_array_equal(mine_row, its_row)
     for clicks in (at(3, 9, 27), at(1), at(7, 2)):
         assert score_of(runtime, ITEMS, clicks) == pytest.approx(score_of(runtime, 31, clicks), abs=1e-5)
+
+
+def test_a_device_ranks_borrowers_as_the_host_does(stored, vectors):
+    runtime = runtime_of(stored, vectors)
+    graphed = GraphedRanking(stored, runtime, "cpu")
+    runtime.upsert("new", vectors[20])
+    for clicks in (at(3, 9, 27), at(ITEMS, 2)):
+        found, expected = (one.rank(clicks, ITEMS) for one in (graphed.snapshot(), runtime.snapshot))
+        assert found.indices.tolist() == expected.indices.tolist()
+        np.testing.assert_allclose(found.scores, expected.scores, atol=2e-5)
 
 
 def test_as_a_click_a_new_item_leads_where_its_lenders_lead(stored, vectors):
