@@ -240,7 +240,7 @@ def test_info_tells_what_the_server_is_and_takes(client):
     assert info.limits["max_text_bytes"] == 262_144
 
 
-def test_a_deadline_drops_the_text_that_still_waits(client, model):
+def test_fault_deadline_drops_the_text_that_still_waits(client, model):
     model.running.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.embed, Item("first", title="first"))
@@ -257,7 +257,7 @@ def test_a_deadline_drops_the_text_that_still_waits(client, model):
         client.get("late")
 
 
-def test_a_caller_that_hangs_up_does_not_take_the_text_from_others_who_want_it(client, model):
+def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(client, model):
     model.running.clear()
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(client.embed, Item("first", title="first"))
@@ -270,7 +270,7 @@ def test_a_caller_that_hangs_up_does_not_take_the_text_from_others_who_want_it(c
         assert patient.result().sequence == 2
 
 
-def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(tmp_path):
+def test_fault_overload_sheds_at_once_and_says_when_to_come_back(tmp_path):
     with embedding_service(tmp_path, None, "embed.max_queued_texts=3") as (client, model):
         model.running.clear()
         with ThreadPoolExecutor(8) as pool:
