@@ -61,7 +61,7 @@ class ServeSettings(Section):
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
-    max_wait_ms: float = Field(default=200.0, ge=1.0, le=60_000.0)
+    max_wait_ms: float = Field(default=300.0, ge=1.0, le=60_000.0)
     stuck_after_s: float = Field(default=1.0, ge=0.05, le=3600.0)
     exit_when_stuck_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     max_batch_threads: int = Field(default=2, ge=1, le=64)

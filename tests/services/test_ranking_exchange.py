@@ -5,11 +5,16 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from bundle_fixture import ITEMS, OTHER_FINGERPRINT, Catalogue, put
 
 from services.client import RankingClient
+from services.contract import ranking_service_pb2 as messages
+from services.load.open_loop import run
+from services.load.plan import LoadPlan, Method
 
 
 def wait_until(condition, seconds: float = 5.0) -> bool:
@@ -53,6 +58,34 @@ def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
     assert all(len(items) == 1 for items in by_version.values())
     versions = [answer.model_version for answer in answers]
     assert versions == sorted(versions, key=lambda version: version != old)
+
+
+def test_no_answer_mixes_bundles_or_states_while_both_change_under_load(serve_ranking, catalogue):
+    """Two bundles whose answers differ take each other's place while items are edited: what a state answers is one thing."""
+    request = messages.RankSessionRequest(item_ids=["item-1", "item-2"], top_k=10).SerializeToString()
+    with ThreadPoolExecutor(1) as pool, catalogue.writer() as writer:
+        # On a busy machine nothing may be shed: the load is not what is tested.
+        server = serve_ranking(max_wait_ms=60_000.0, max_queue=1000)
+        method = Method.at("RankSession", server.address, "/llmgr.v1.RankingService/RankSession")
+        plan = LoadPlan.of_one(method, np.linspace(0.0, 3.0, 450), [request], timeout=20.0)
+        load = pool.submit(run, plan, keep_replies=True)
+        for number, seed in enumerate((2, 1, 2)):
+            served = server.current.ranker.version
+            catalogue.write_bundle(seed=seed)
+            put(writer, "item-3", seed=4000 + number)
+            assert wait_until(lambda served=served: server.current.ranker.version != served)
+            put(writer, "item-7", seed=5000 + number)
+        outcomes = load.result()
+    assert outcomes.statuses() == {"OK": 450}
+    answers = [messages.RankSessionResponse.FromString(reply) for reply in outcomes.replies]
+    by_state: dict[tuple[str, int], set[tuple]] = {}
+    for one in answers:
+        ranked = tuple((item.item_id, item.score, item.probability) for item in one.items)
+        by_state.setdefault((one.model_version, one.sequence), set()).add(ranked)
+    assert all(len(ranked) == 1 for ranked in by_state.values())
+    assert len({version for version, _ in by_state}) == 2
+    # Different states do answer differently, so that a mixture would show.
+    assert len({next(iter(ranked)) for ranked in by_state.values()}) == len(by_state)
 
 
 def test_a_new_bundle_keeps_following_the_store(serve_ranking, catalogue):
