@@ -108,6 +108,12 @@ ROWS: dict[str, list[Panel]] = {
             {"{{outcome}}": f"sum by (outcome) (increase(llmgr_ranking_bundle_loads_total{{{HERE}}}[{WINDOW}]))"},
             "Refused: the log names the reason; the old bundle goes on.",
         ),
+        Panel(
+            "Stuck",
+            "short",
+            {WHO: gauge("llmgr_ranking_stuck")},
+            "1: a ranking takes longer than any should; health says NOT_SERVING, and the process ends itself if it lasts.",
+        ),
         Panel("Workers up", "short", {WHO: gauge("llmgr_worker_up")}, "0: a worker's page cannot be read.", "stat"),
     ],
     "Embedding": [
@@ -179,6 +185,17 @@ ROWS: dict[str, list[Panel]] = {
                 "failed": rate("llmgr_embedding_failed_commits_total"),
             },
             "Failed: the disk is full or broken.",
+        ),
+        Panel(
+            "In the background",
+            "short",
+            {
+                "items without their vector": gauge("llmgr_embedding_missing_vectors"),
+                "items that get none": gauge("llmgr_embedding_unfillable_items"),
+                "embedded a second": rate("llmgr_embedding_filled_items_total"),
+                "records pruned a second": rate("llmgr_embedding_pruned_records_total"),
+            },
+            "A new model's vectors, and what was lost; the first line should fall to 0.",
         ),
         Panel(
             "Store",

@@ -93,12 +93,14 @@ class CallObserver:
         )
         ProcessCollector(registry=registry)
         self._running = Gauge(f"{prefix}_calls_running", "Calls in the server now", ["method"], registry=registry)
+        # Looking a series up by its labels costs more than counting in it.
+        self._series: dict[tuple[str, grpc.StatusCode], tuple[Gauge, Counter, Histogram]] = {}
 
     def started(
         self, method: str, metadata: Iterable[tuple[str, str | bytes]] | None = None, request_id: str = ""
     ) -> CallTrace:
         """A call has come; its trace is ended by ``finished``."""
-        self._running.labels(method).inc()
+        self._series_of(method, grpc.StatusCode.OK)[0].inc()
         return NO_TRACE if self._tracer is None else self._tracer.start(method, metadata, request_id)
 
     def finished(
@@ -113,9 +115,10 @@ class CallObserver:
         reply: Any = None,
     ) -> None:
         """A call is over; ``reply`` is the message it was answered with, if any."""
-        self._running.labels(method).dec()
-        self._calls.labels(method, code.name).inc()
-        self._seconds.labels(method).observe(seconds)
+        running, calls, duration = self._series_of(method, code)
+        running.dec()
+        calls.inc()
+        duration.observe(seconds)
         trace.end(code, reason, reply)
         succeeded = code is grpc.StatusCode.OK
         if succeeded and not self._log_successes:
@@ -138,6 +141,13 @@ class CallObserver:
             self.log.error("call", **facts)
         else:
             self.log.warning("call", **facts)
+
+    def _series_of(self, method: str, code: grpc.StatusCode) -> tuple[Gauge, Counter, Histogram]:
+        known = self._series.get((method, code))
+        if known is None:
+            known = (self._running.labels(method), self._calls.labels(method, code.name), self._seconds.labels(method))
+            self._series[method, code] = known
+        return known
 
     def close(self) -> None:
         """Send the traces that were not sent yet."""
