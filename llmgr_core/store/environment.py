@@ -126,7 +126,7 @@ class Environment:
             shown = "; ".join(str(problem) for problem in problems[:SHOWN_PROBLEMS])
             raise StoreDamagedError(
                 f"{path} is damaged (data loss): {shown}",
-                "`llmgr store repair` saves what can be read; or restore a copy, or embed into a new directory",
+                "restore a copy; or let `llmgr store repair --salvage` make a store of the records that are whole",
             )
 
     def clear_dead_readers(self) -> int:

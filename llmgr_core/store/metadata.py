@@ -15,8 +15,9 @@ from llmgr_core.store.records import fingerprint_key
 
 APPLICATION = b"llmgr embedding store"
 SCHEMA = 1
-_APPLICATION, _SCHEMA, _EPOCH, _ACTIVE, _ENCODER = b"application", b"schema", b"epoch", b"active", b"encoder:"
-_LIVE, _PRUNED, _CHECKSUM = b"live", b"pruned", b"checksum"
+ACTIVE, ENCODER = b"active", b"encoder:"
+_APPLICATION, _SCHEMA, _EPOCH = b"application", b"schema", b"epoch"
+_LIVE, _PRUNED, _CHECKSUM, _REPLICATED = b"live", b"pruned", b"checksum", b"replicated"
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,19 @@ def mend(transaction: Any, meta: Any) -> list[str]:
     """Drop encoder records that cannot be read and give the store a new epoch; what was done, a line each."""
     done = []
     cursor = transaction.cursor(db=meta)
-    for key, value in [(bytes(key), bytes(value)) for key, value in cursor if bytes(key).startswith(_ENCODER)]:
+    for key, value in [(bytes(key), bytes(value)) for key, value in cursor if bytes(key).startswith(ENCODER)]:
         try:
             encoder = Encoder(**json.loads(value))
-            sound = fingerprint_key(encoder.fingerprint) == key[len(_ENCODER) :] and encoder.dimensions > 0
+            sound = fingerprint_key(encoder.fingerprint) == key[len(ENCODER) :] and encoder.dimensions > 0
         except (ValueError, TypeError):
             sound = False
         if not sound:
             transaction.delete(key, db=meta)
-            done.append(f"encoder key {key[len(_ENCODER) :].hex()[:12]}: its record could not be read; `llmgr embed` writes it")
+            done.append(f"encoder key {key[len(ENCODER) :].hex()[:12]}: its record could not be read; `llmgr embed` writes it")
     names = {one.fingerprint for one in read_encoders(transaction, meta).values()}
-    active = bytes(transaction.get(_ACTIVE, db=meta, default=b"")).decode(errors="replace")
+    active = bytes(transaction.get(ACTIVE, db=meta, default=b"")).decode(errors="replace")
     if active and active not in names:
-        transaction.delete(_ACTIVE, db=meta)
+        transaction.delete(ACTIVE, db=meta)
         done.append("the active encoder was not among the encoders: activate one with `llmgr store activate`")
     transaction.put(_EPOCH, secrets.token_hex(16).encode(), db=meta)
     done.append("the store has a new epoch: sequences of before mean nothing to it")
@@ -116,9 +117,34 @@ def write_pruned(transaction: Any, meta: Any, sequence: int) -> None:
         _seal(transaction, meta)
 
 
+def read_replicated(transaction: Any, meta: Any) -> int | None:
+    """Of a replica, the sequence up to which it holds its source's changes; None for a store of its own."""
+    value = transaction.get(_REPLICATED, db=meta)
+    return None if value is None else int(bytes(value))
+
+
+def write_replicated(transaction: Any, meta: Any, sequence: int, epoch: str | None = None) -> None:
+    """Make a store a replica, or note how far it has come.
+
+    Args:
+        epoch: of its source, which is the replica's own too; None leaves it.
+    """
+    transaction.put(_REPLICATED, str(sequence).encode(), db=meta)
+    if epoch is not None:
+        transaction.put(_EPOCH, epoch.encode(), db=meta)
+    _seal(transaction, meta)
+
+
+def write_own(transaction: Any, meta: Any) -> None:
+    """Make a replica a store of its own, with an epoch of its own."""
+    transaction.delete(_REPLICATED, db=meta)
+    transaction.put(_EPOCH, secrets.token_hex(16).encode(), db=meta)
+    _seal(transaction, meta)
+
+
 def forget_encoder(transaction: Any, meta: Any, fingerprint: str) -> None:
     """Take an encoder out of the list, after its vectors."""
-    transaction.delete(_ENCODER + fingerprint_key(fingerprint), db=meta)
+    transaction.delete(ENCODER + fingerprint_key(fingerprint), db=meta)
     _seal(transaction, meta)
 
 
@@ -136,13 +162,13 @@ def _seal(transaction: Any, meta: Any) -> None:
 
 def read_active(transaction: Any, meta: Any) -> str | None:
     """Fingerprint that is served, or None before the first one is made active."""
-    value = transaction.get(_ACTIVE, db=meta)
+    value = transaction.get(ACTIVE, db=meta)
     return None if value is None else bytes(value).decode()
 
 
 def write_active(transaction: Any, meta: Any, fingerprint: str) -> None:
     """Make a fingerprint the one that is served."""
-    transaction.put(_ACTIVE, fingerprint.encode(), db=meta)
+    transaction.put(ACTIVE, fingerprint.encode(), db=meta)
     _seal(transaction, meta)
 
 
@@ -160,11 +186,11 @@ def read_encoders(transaction: Any, meta: Any) -> dict[bytes, Encoder]:
     """Every encoder that vectors stand under, by fingerprint key."""
     encoders = {}
     cursor = transaction.cursor(db=meta)
-    if cursor.set_range(_ENCODER):
+    if cursor.set_range(ENCODER):
         for key, value in cursor:
-            if not bytes(key).startswith(_ENCODER):
+            if not bytes(key).startswith(ENCODER):
                 break
-            encoders[bytes(key[len(_ENCODER) :])] = Encoder(**json.loads(bytes(value)))
+            encoders[bytes(key[len(ENCODER) :])] = Encoder(**json.loads(bytes(value)))
     return encoders
 
 
@@ -174,7 +200,7 @@ def write_encoder(transaction: Any, meta: Any, encoder: Encoder) -> None:
     Raises:
         StoreError: the fingerprint is known with another number of dimensions.
     """
-    key = _ENCODER + fingerprint_key(encoder.fingerprint)
+    key = ENCODER + fingerprint_key(encoder.fingerprint)
     known = transaction.get(key, db=meta)
     if known is not None:
         dimensions = json.loads(bytes(known))["dimensions"]

@@ -106,15 +106,17 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 @store_command("repair")
-def repair(path: Path) -> dict[str, Any]:
+@click.option("--salvage", is_flag=True, help="The file itself is damaged: make a store of every record in it that is whole.")
+def repair(path: Path, salvage: bool) -> dict[str, Any]:
     """Take damaged records out, so that they are embedded or inserted again, and say which.
 
     Items under embed_again get a new vector from `llmgr embed`, or from the embedding server once it runs. What items under
     insert_again were is lost; `llmgr embed` inserts those of the data set, the catalogue's owner the others.
     """
     from llmgr_core.store.repair import repair_store
+    from llmgr_core.store.salvage import salvage_store
 
-    report = repair_store(path)
+    report = salvage_store(path) if salvage else repair_store(path)
     return {"sound_before": report.nothing, **asdict(report)}
 
 
