@@ -18,6 +18,9 @@ HINTS = {
     grpc.StatusCode.UNIMPLEMENTED: "the address belongs to another service; embedding and ranking have one each",
 }
 
+# Exit code of a command that may succeed later, as it stands.
+WORTH_ANOTHER_TRY = 3
+
 
 @dataclass(frozen=True)
 class FieldViolation:
@@ -55,6 +58,7 @@ class ServiceError(LlmgrError):
     ) -> None:
         tried = "" if attempts == 1 else f" ({attempts} attempts failed)"
         super().__init__(f"{code.name}: {details}{tried}", HINTS.get(code))
+        self.exit_code = WORTH_ANOTHER_TRY if self._may_pass(code, retry_after) else 2
         self.code = code
         self.details = details
         self.violations = violations
@@ -63,6 +67,10 @@ class ServiceError(LlmgrError):
         self.retry_after = retry_after
         self.attempts = attempts
         self.request_id = request_id
+
+    @staticmethod
+    def _may_pass(code: grpc.StatusCode, retry_after: float | None) -> bool:
+        return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or retry_after is not None
 
     @classmethod
     def from_call(cls, error: grpc.RpcError, *, attempts: int = 1, request_id: str = "") -> ServiceError:

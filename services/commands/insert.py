@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from llmgr_core.errors import InputError
 from services.commands.connecting import client_security, security_options
+from services.commands.json_lines import EXIT_CODES, end_with_refusals, numbered_lines, plain, print_line
 
 if TYPE_CHECKING:
     from llmgr_core.data.item import Item
-    from services.client import EmbeddedItem, RejectedItem
+    from services.client import EmbeddingClient
 
 CATEGORY_SEPARATOR = ">"
+STANDARD_INPUT = "-"
 
 
-@click.command("insert")
+@click.command("insert", epilog=EXIT_CODES)
 @click.argument("item_id", required=False)
 @click.option("--title")
 @click.option("--description")
@@ -32,9 +33,9 @@ CATEGORY_SEPARATOR = ">"
     "--file",
     "file",
     type=click.File("r", encoding="utf-8", errors="strict"),
-    help="JSON lines, one item each, instead of the options above; - is standard input.",
+    help="JSON lines, one item each, instead of the options above; - is standard input. With --delete one id a line.",
 )
-@click.option("--delete", is_flag=True, help="Take ITEM_ID out of every ranking instead.")
+@click.option("--delete", is_flag=True, help="Take ITEM_ID, or every id of --file, out of every ranking instead.")
 @click.option("--address", default="127.0.0.1:50051", show_default=True, help="Embedding server.")
 @click.option("--timeout", type=click.FloatRange(0.01), default=60.0, show_default=True, help="Seconds for a single item.")
 @security_options
@@ -47,7 +48,7 @@ def command(
     brand: str | None,
     categories: tuple[str, ...],
     attributes: tuple[str, ...],
-    file: TextIO | None,
+    file: IO[str] | None,
     delete: bool,
     address: str,
     timeout: float,
@@ -58,37 +59,72 @@ def command(
 
     \b
     llmgr insert B00X --title "Rose hand cream" --brand Acme --category "Beauty > Hands"
-    llmgr insert --file new_items.jsonl
+    llmgr insert --file new_items.jsonl > outcomes.jsonl
+    producer | llmgr insert -
+    llmgr insert B00X --delete
+    cut -f1 withdrawn.tsv | llmgr insert - --delete
 
-    A JSON line has the fields of the data format: item_id, title, description, brand, categories, attributes.
+    A JSON line has the fields of the data format: item_id, title, description, brand, categories, attributes. Each line is
+    answered with a line of JSON when its item is on disk, not in the order of the file: "index" counts the items from 0. If the
+    server is restarted meanwhile, the command waits for it and goes on. Running the same file again costs next to nothing.
     """
-    from services.client import EmbeddingClient, RejectedItem
+    from services.client import EmbeddingClient
 
+    if item_id == STANDARD_INPUT and file is None:
+        item_id, file = None, click.open_file("-", encoding="utf-8", errors="strict")
     if (item_id is None) == (file is None):
         raise click.UsageError("give an ITEM_ID with its texts, or --file")
-    if delete and item_id is None:
-        raise click.UsageError("--delete takes one ITEM_ID")
+    if delete and (title or description or brand or categories or attributes):
+        raise click.UsageError("--delete takes ids, no texts")
+    if file is not None and (title or description or brand or categories or attributes):
+        raise click.UsageError("the items of --file bring their own texts")
     with EmbeddingClient(address, timeout=timeout, security=client_security(security)) as client:
+        if file is not None:
+            refused = _delete_lines(client, file, as_json) if delete else _insert_lines(client, file, as_json)
+            end_with_refusals(refused, "items were")
+            return
+        assert item_id is not None
         if delete:
-            assert item_id is not None
-            deleted = client.delete(item_id)
-            _show(
-                {"item_id": deleted.item_id, "deleted": True, "existed": deleted.existed, "sequence": deleted.sequence}, as_json
-            )
+            _delete(client, item_id, as_json)
             return
-        if file is None:
-            assert item_id is not None
-            item = _item_from_options(
-                item_id, title=title, description=description, brand=brand, categories=categories, attributes=attributes
-            )
-            _show_outcome(client.embed(item), as_json)
-            return
-        rejected = 0
-        for outcome in client.embed_many(_read_items(file)):
-            rejected += isinstance(outcome, RejectedItem)
-            _show_outcome(outcome, as_json)
-    if rejected:
-        raise InputError(f"{rejected} items were refused; see above", "mend them and insert them again")
+        item = _item_from_options(
+            item_id, title=title, description=description, brand=brand, categories=categories, attributes=attributes
+        )
+        _show(plain(client.embed(item)), as_json)
+
+
+def _insert_lines(client: EmbeddingClient, lines: IO[str], as_json: bool) -> int:
+    """Insert an item a line; returns how many the server refused."""
+    from services.client import RejectedItem
+
+    refused = 0
+    for outcome in client.embed_many(_read_items(lines)):
+        refused += isinstance(outcome, RejectedItem)
+        _show(plain(outcome), as_json)
+    return refused
+
+
+def _delete_lines(client: EmbeddingClient, lines: IO[str], as_json: bool) -> int:
+    """Delete an id a line; returns how many the server refused."""
+    from services.client import ServiceError
+
+    refused = 0
+    for number, item_id in numbered_lines(lines):
+        try:
+            _delete(client, item_id, as_json)
+        except ServiceError as error:
+            if error.code.name != "INVALID_ARGUMENT":
+                raise
+            refused += 1
+            failure = {"index": number - 1, "item_id": item_id, "code": error.code.name, "message": error.details}
+            _show(failure, as_json)
+    return refused
+
+
+def _delete(client: EmbeddingClient, item_id: str, as_json: bool) -> None:
+    deleted = client.delete(item_id)
+    facts = {"item_id": deleted.item_id, "deleted": True, "existed": deleted.existed, "sequence": deleted.sequence}
+    _show(facts, as_json)
 
 
 def _item_from_options(
@@ -112,19 +148,14 @@ def _item_from_options(
     return Item(item_id, title, description, brand, paths, named)
 
 
-def _read_items(lines: TextIO) -> Iterator[Item]:
+def _read_items(lines: IO[str]) -> Iterator[Item]:
     """Items of JSON lines.
 
     Raises:
         InputError: a line is no JSON object, or a field is of another type; the message names the line.
     """
-    number = 0
-    try:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield item_from_json(line, f"{lines.name}:{number}")
-    except UnicodeDecodeError:
-        raise InputError(f"{lines.name}: not UTF-8 after line {number}", "convert the file to UTF-8") from None
+    for number, line in numbered_lines(lines):
+        yield item_from_json(line, f"{lines.name}:{number}")
 
 
 def item_from_json(line: str, place: str) -> Item:
@@ -166,15 +197,9 @@ def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _show_outcome(outcome: EmbeddedItem | RejectedItem, as_json: bool) -> None:
-    fields = asdict(outcome)
-    fields.pop("vector", None)
-    _show(fields, as_json)
-
-
 def _show(fields: dict[str, Any], as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
-        click.echo(json.dumps(fields, ensure_ascii=False))
+        print_line(fields)
         return
     if "code" in fields:
         click.echo(f"{fields['item_id']}  refused: {fields['code']} {fields['message']}")

@@ -54,6 +54,7 @@ def items_of(count: int) -> list[Item]:
     return [Item(f"i{number}", title=f"text {number}") for number in range(count)]
 
 
+@pytest.mark.slow
 def test_a_stream_outlives_a_server_that_is_killed_and_started_again(tmp_path):
     port, count = free_port(), 3000
     outcomes: list[EmbeddedItem | RejectedItem] = []

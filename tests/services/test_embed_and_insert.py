@@ -150,7 +150,7 @@ def test_insert_takes_json_lines_and_names_the_items_that_were_refused(service, 
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
     result = CliRunner().invoke(llmgr, ["insert", "--address", service.address, "--file", str(path)], standalone_mode=False)
-    assert isinstance(result.exception, LlmgrError)
+    assert result.exit_code == 1
     # The server's own log goes to standard output too where nobody has set it up, as in a test.
     lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
     outcomes = {one["item_id"]: one for one in map(json.loads, lines)}
