@@ -40,7 +40,7 @@ def print_ranking(result: dict[str, Any]) -> None:
         one = result["swap"]
         click.echo(f"another bundle at {one['rate']:g}/s: served after {one['seconds']} s, {one['statuses']}")
         line("  before", one["before"])
-        line("  meanwhile", one["during"], f"p99 {one['p99_factor']:g} times")
+        line("  meanwhile", one["during"], f"p99 {one['p99_factor']} times")
     print_targets(result)
 
 
@@ -49,7 +49,7 @@ def print_loads(result: dict[str, Any]) -> None:
     for load in result["loads"]:
         statuses = {name: count for name, count in load["latency"]["statuses"].items() if name != "OK"}
         more = f"cpu {load['server_cpu_us']:.0f} us" + (f"  {statuses}" if statuses else "")
-        line(f"{result['method']}, {load['rate']:g}/s", load["latency"], more)
+        line(f"{load.get('name', result['method'])}, {load['rate']:g}/s", load["latency"], more)
         line("  no-op call", load["floor"], f"cpu {load['floor_cpu_us']:.0f} us")
         late = load["latency"]["client_late_p99_ms"]
         if late > 1.0:

@@ -24,7 +24,7 @@ def load_plots(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _over_load(result: Mapping[str, Any]) -> str:
-    loads = result["loads"]
+    loads = [load for load in result["loads"] if load.get("name") == result["loads"][0].get("name")]
     rates = [load["rate"] for load in loads]
     with svg_figure((6.4, 4.2)) as (figure, written):
         axes = figure.subplots()
@@ -52,7 +52,7 @@ def _distribution(result: Mapping[str, Any]) -> str:
         for number, load in enumerate(result["loads"]):
             for curve, style, name in (("curve", "-", ""), ("floor_curve", ":", "no-op call ")):
                 shares = load[curve]["share"]
-                axes.plot(load[curve]["ms"], shares, style, color=f"C{number}", label=f"{name}{load['rate']:g}/s")
+                axes.plot(load[curve]["ms"], shares, style, color=f"C{number}", label=f"{name}{_name_of(load)}")
         axes.set_xscale("log")
         axes.set_xlabel("ms from when a call was due")
         axes.set_ylabel("share of the calls answered")
@@ -60,3 +60,7 @@ def _distribution(result: Mapping[str, Any]) -> str:
         axes.legend(frameon=False, fontsize=7)
         axes.set_title(result["title"])
     return written()
+
+
+def _name_of(load: Mapping[str, Any]) -> str:
+    return f"{load['name']}, {load['rate']:g}/s" if "name" in load else f"{load['rate']:g}/s"
