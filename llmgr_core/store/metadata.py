@@ -18,6 +18,7 @@ SCHEMA = 1
 ACTIVE, ENCODER = b"active", b"encoder:"
 _APPLICATION, _SCHEMA, _EPOCH = b"application", b"schema", b"epoch"
 _LIVE, _PRUNED, _CHECKSUM, _REPLICATED = b"live", b"pruned", b"checksum", b"replicated"
+_NEXT = b"next"
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,26 @@ def read_active(transaction: Any, meta: Any) -> str | None:
     return None if value is None else bytes(value).decode()
 
 
+def read_next(transaction: Any, meta: Any) -> str | None:
+    """Fingerprint of an encoder that the catalogue is being embedded with, item by item; None where there is none."""
+    value = transaction.get(_NEXT, db=meta)
+    return None if value is None else bytes(value).decode()
+
+
+def write_next(transaction: Any, meta: Any, fingerprint: str | None) -> None:
+    """Note that a catalogue is being embedded with another encoder, or no longer is."""
+    if fingerprint is None:
+        transaction.delete(_NEXT, db=meta)
+    else:
+        transaction.put(_NEXT, fingerprint.encode(), db=meta)
+    _seal(transaction, meta)
+
+
 def write_active(transaction: Any, meta: Any, fingerprint: str) -> None:
     """Make a fingerprint the one that is served."""
     transaction.put(ACTIVE, fingerprint.encode(), db=meta)
+    if read_next(transaction, meta) == fingerprint:
+        transaction.delete(_NEXT, db=meta)
     _seal(transaction, meta)
 
 

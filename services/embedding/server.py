@@ -11,7 +11,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings import Settings
-from llmgr_core.store import Encoder, StoreError, StoreWriter
+from llmgr_core.store import Encoder, StoreError, StoreWriter, metadata
 from llmgr_core.store.item_encoder import ItemEncoder
 from services.embedding.service import FULL_NAME, EmbeddingService
 from services.observability.tracing import tracer_of
@@ -132,6 +132,9 @@ def open_store(path: Path, encoder: ItemEncoder, next_encoder: ItemEncoder | Non
         if next_encoder is not None:
             store.register(Encoder(next_encoder.fingerprint, next_encoder.dimensions, next_encoder.name))
         active = store.active_fingerprint()
+        meta = store.database("meta")
+        following = None if next_encoder is None or active == next_encoder.fingerprint else next_encoder.fingerprint
+        store.transact(lambda transaction: metadata.write_next(transaction, meta, following))
         if next_encoder is not None and active == next_encoder.fingerprint:
             return store
         if active not in (None, encoder.fingerprint):

@@ -13,7 +13,7 @@ from llmgr_core.bundle import Bundle
 from llmgr_core.errors import ArtefactError
 from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
 from llmgr_core.ranker.parts import RankerParts
-from llmgr_core.store import EmbeddingStore
+from llmgr_core.store import EmbeddingStore, metadata
 from llmgr_core.store import Snapshot as StoreState
 from services.ranking.array_directory import SharedArrays, give_memory_back
 
@@ -76,6 +76,7 @@ class LiveRanker:
         try:
             if store is not None:
                 _require_same_encoder(bundle, store)
+                _require_every_vector(bundle, store)
             ranker = cls(bundle, store, device, arrays)
             ranker.follow()
             ranker.share_rows()
@@ -179,6 +180,18 @@ def _require_same_encoder(bundle: Bundle, store: EmbeddingStore) -> None:
             f"the store {store.path} holds vectors of encoder {held}, "
             f"the bundle {bundle.path} stands on encoder {bundle.fingerprint[:FINGERPRINT_SHOWN]}",
             "run `llmgr embed` with the engine of this bundle, or serve the bundle that belongs to the store",
+        )
+
+
+def _require_every_vector(bundle: Bundle, store: EmbeddingStore) -> None:
+    """A new language model is served when every item has its vector of it, and not before."""
+    with store.transaction() as transaction:
+        following = metadata.read_next(transaction, store.database("meta"))
+    if bundle.fingerprint and bundle.fingerprint == following:
+        raise ArtefactError(
+            f"{len(store.missing_vectors(following))} items of the store {store.path} have no vector yet of encoder "
+            f"{following[:FINGERPRINT_SHOWN]}, which the bundle {bundle.path} stands on",
+            "the embedding server is at work on them; a ranking server takes the bundle over as soon as they have",
         )
 
 

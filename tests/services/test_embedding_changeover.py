@@ -8,14 +8,19 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from embedding_fixture import FINGERPRINT, ControlledModel, client_of, encoder_around, settings_with
+from bundle_fixture import Catalogue, free_port_settings
+from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, client_of, encoder_around, settings_with
 
 from llmgr_core.data.item import Item
+from llmgr_core.errors import ArtefactError
 from llmgr_core.store import EmbeddingStore, StoreError, StoreWriter, fingerprint_key, text_hash
 from llmgr_core.store.verification import verify_store
-from services.client import ServiceError
+from services.client import RankingClient, ServiceError
 from services.embedding import background_work
 from services.embedding.background import serve_in_background
+from services.ranking import bundle_watcher
+from services.ranking.live_ranker import LiveRanker
+from services.ranking.server import RankingServer
 
 NEXT = "e7" * 32
 
@@ -30,6 +35,7 @@ class OtherModel(ControlledModel):
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch):
     monkeypatch.setattr(background_work, "LOOK_AGAIN_S", 0.02)
+    monkeypatch.setattr(bundle_watcher, "SECONDS_BEFORE_RETRY", 0.05)
 
 
 @contextmanager
@@ -139,6 +145,27 @@ def test_what_the_new_encoder_cannot_embed_is_no_reason_to_refuse_an_insert(tmp_
         until(lambda: client.info().model_version == NEXT)
         # Now the new one is the one that counts.
         assert client.embed(Item("b", title="bad")).model_version == NEXT
+
+
+def test_ranking_takes_the_new_bundle_over_when_every_item_has_its_vector(tmp_path):
+    catalogue = Catalogue(tmp_path / "bundle", tmp_path / "store")
+    catalogue.write_bundle(fingerprint=FINGERPRINT, text_dimension=DIMENSIONS)
+    insert(catalogue.store)
+    new = OtherModel()
+    new.running.clear()
+    with serving(catalogue.store, ControlledModel(), next_model=new):
+        assert new.entered.wait(20)
+        with RankingServer(catalogue.bundle, catalogue.store, free_port_settings()) as ranking:
+            client = RankingClient(ranking.address, timeout=20.0)
+            before = client.info().model_version
+            catalogue.write_bundle(fingerprint=NEXT, text_dimension=DIMENSIONS)
+            with pytest.raises(ArtefactError, match="30 items of the store"):
+                LiveRanker.open(catalogue.bundle, catalogue.store)
+            assert client.rank(["i1"]).model_version == before
+            new.running.set()
+            until(lambda: client.info().model_version != before)
+            ranking = client.rank(["i1", "i2"])
+            assert not ranking.unknown_item_ids
 
 
 def test_the_way_back_is_the_old_bundle_and_one_command(tmp_path):
