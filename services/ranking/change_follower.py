@@ -53,7 +53,11 @@ class ChangeFollower(threading.Thread):
             return
         if now - self._changed_at > QUIET_SECONDS or now - self._shared_at > LONGEST_APART_SECONDS:
             self._changed_at, self._shared_at = None, now
-            self._current.share_rows()
+            try:
+                self._current.share_rows()
+            except Exception as error:
+                # Memory is all it is about; following must go on.
+                log.error("rows_not_shared", error=str(error), exc_info=error)
 
     def _look(self) -> bool:
         try:
