@@ -19,8 +19,8 @@ class ServeSettings(Section):
         ranking_port, embedding_port: 0 takes any free port and prints it.
         metrics_port: port of the ranking server's Prometheus page, on loopback only; 0 takes any free port, -1 has none.
             Several workers share one page, on which each has the label "worker".
-        admin_port: port of AdminService (status, reload, rollback, drain) of the ranking server, on ``host``; worker N listens on
-            the N-th port after it; 0 takes any free port, -1 has none. On other interfaces than loopback it needs tokens or
+        admin_port: port of AdminService (status, reload, rollback, drain) of the ranking server, on ``host``; worker N listens
+            on the N-th port after it; 0 takes any free port, -1 has none. On other interfaces than loopback it needs tokens or
             mutual TLS.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT) and one copy of the table.
