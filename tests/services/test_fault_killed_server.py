@@ -19,6 +19,8 @@ def insert_until_cut_off(client, number, acknowledged):
     """Insert until the server is gone; add (item id, sequence) of what it acknowledged."""
     try:
         for count in range(100_000):
+            # Texts come, go and come back, so that pruning has something to do.
+            client.embed(Item(f"t{number}-{count}", title=f"before {count % 7}"))
             reply = client.embed(Item(f"t{number}-{count}", title=f"text {number} {count % 50}"))
             acknowledged.append((reply.item_id, reply.sequence))
     except ServiceError:
@@ -28,7 +30,9 @@ def insert_until_cut_off(client, number, acknowledged):
 def kill_servers(path, rounds):
     promised = []
     for number in range(rounds):
-        with server_process(path) as (process, client, _), ThreadPoolExecutor(4) as pool:
+        # Every second server prunes all the time.
+        pruning = ("embed.prune_hours=0.000001", "embed.keep_changes=10") if number % 2 else ()
+        with server_process(path, *pruning) as (process, client, _), ThreadPoolExecutor(4) as pool:
             enough = len(promised) + 20 + 37 * (number % 5)
             for thread in range(4):
                 pool.submit(insert_until_cut_off, client, 10 * number + thread, promised)
