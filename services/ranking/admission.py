@@ -55,6 +55,7 @@ class BoundedPool(ThreadPoolExecutor):
         self._bound = bound
         self._longest_wait = longest_wait
         self._seconds_each = 0.0
+        self._served_at = time.perf_counter()
         self._admitted = 0
         self._counting = threading.Lock()
 
@@ -71,8 +72,18 @@ class BoundedPool(ThreadPoolExecutor):
             return False
         return self._admitted * self._seconds_each > self._longest_wait
 
-    def served(self, seconds: float) -> None:
-        """Learn how long one call keeps the others waiting; from the time it had its turn, its waiting not counted."""
+    def served(self, seconds: float, *, waited: bool) -> None:
+        """Learn how long one call keeps the others waiting.
+
+        Args:
+            seconds: from its turn to its end.
+            waited: it had to wait for its turn. Then what passed since the last one ended is what each costs, with all the work
+                around it that calls do outside their turn.
+        """
+        now = time.perf_counter()
+        if waited:
+            seconds = max(seconds, now - self._served_at)
+        self._served_at = now
         # Racing updates lose one of many samples.
         self._seconds_each += LEARNED_FROM_ONE * (seconds - self._seconds_each)
 

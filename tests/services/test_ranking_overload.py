@@ -45,11 +45,29 @@ def test_the_queue_is_as_long_as_the_wait_allows():
             pool.submit(release.wait)
         assert not pool.full
         for _ in range(200):
-            pool.served(0.001)
+            pool.served(0.001, waited=False)
         assert not pool.full
         for _ in range(200):
-            pool.served(0.005)
+            pool.served(0.005, waited=False)
         # Fifty calls of 5 ms are a quarter of a second, more than the tenth that a call may wait.
+        assert pool.full
+    finally:
+        release.set()
+        pool.shutdown()
+
+
+def test_work_outside_the_turn_counts_where_calls_wait_for_theirs():
+    pool = BoundedPool(1, 1000, "test", longest_wait=0.02)
+    release = threading.Event()
+    try:
+        for _ in range(SHORTEST_QUEUE + 1):
+            pool.submit(release.wait)
+        for _ in range(40):
+            pool.served(0.0, waited=False)
+        assert not pool.full
+        for _ in range(40):
+            time.sleep(0.008)
+            pool.served(0.0, waited=True)
         assert pool.full
     finally:
         release.set()
@@ -61,7 +79,7 @@ def test_however_slow_rankings_are_a_few_are_always_taken_in():
     pool = BoundedPool(1, 1000, "test", longest_wait=0.1)
     try:
         for _ in range(300):
-            pool.served(60.0)
+            pool.served(60.0, waited=False)
         for taken_in in range(SHORTEST_QUEUE):
             assert not pool.full, taken_in
             pool.submit(release.wait)
