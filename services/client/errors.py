@@ -57,7 +57,8 @@ class ServiceError(LlmgrError):
         request_id: str = "",
     ) -> None:
         tried = "" if attempts == 1 else f" ({attempts} attempts failed)"
-        super().__init__(f"{code.name}: {details}{tried}", HINTS.get(code))
+        named = f" ({violations[0].field})" if violations else ""
+        super().__init__(f"{code.name}: {details}{named}{tried}", HINTS.get(code))
         self.exit_code = WORTH_ANOTHER_TRY if self._may_pass(code, retry_after) else 2
         self.code = code
         self.details = details
