@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
+from services.commands.serve_playground import playground
 
 # One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
 # take more than they give. Only a library that is not loaded yet reads these.
@@ -153,6 +154,7 @@ def embedding(
 
 command.add_command(ranking)
 command.add_command(embedding)
+command.add_command(playground)
 
 
 def announce(facts: dict[str, Any], ready_file: Path | None) -> None:
