@@ -7,7 +7,7 @@ RUN ?= runs/demo
 
 OLDER_TRITON := .venv-triton-3.6
 
-.PHONY: help demo test test-all lint types unit unit-all triton-3.6 models serve contract clean
+.PHONY: help demo test test-all lint types unit unit-all triton-3.6 models serve bench-services contract clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,11 @@ demo: $(VENV)/.demo  ## the whole main job on real data, about a quarter of an h
 
 serve: $(VENV)/.demo  ## both servers on what `make demo` made
 	PATH="$(abspath $(BIN)):$$PATH" RUN="$(RUN)" bash configs/serve.sh
+
+bench-services: $(VENV)/.demo models  ## both services under load with floors beside them; two free cores, about half an hour
+	$(BIN)/llmgr bench ranking $(if $(wildcard $(RUN)/bundle),--run $(RUN)) --out benchmarks/results/ranking-load.json
+	$(BIN)/llmgr bench ranking --items 1000000 --rates 50,150 --seconds 30 --swap-rate 0 --out benchmarks/results/ranking-load-1m.json
+	$(BIN)/llmgr bench embedding --out benchmarks/results/embedding-load.json
 
 test: $(VENV)/.dev models lint types unit  ## install everything and pass all checks
 
