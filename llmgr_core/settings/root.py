@@ -11,6 +11,7 @@ from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.engine import EngineSettings
 from llmgr_core.settings.evaluate import EvaluateSettings
 from llmgr_core.settings.pretrain import PretrainSettings
+from llmgr_core.settings.replication import ReplicationSettings
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.serve import ServeSettings
 from llmgr_core.settings.sweep import SweepSettings
@@ -41,3 +42,4 @@ class Settings(Section):
     distil: DistilSettings = DistilSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     serve: ServeSettings = ServeSettings()
+    replication: ReplicationSettings = ReplicationSettings()

@@ -284,7 +284,7 @@ class EmbeddingStore(RecordReader):
                     try:
                         item_id = unpack_change(key, value).item_id
                     except (DamagedRecordError, UnicodeDecodeError, ValueError) as error:
-                        self._note_damage("changes", str(reached), error)
+                        self.note_damage("changes", str(reached), error)
                         continue
                     if item_id in updates:
                         continue

@@ -67,10 +67,18 @@ class RecordReader:
             try:
                 change = unpack_change(key, value)
             except (DamagedRecordError, ValueError) as error:
-                self._note_damage("changes", str(sequence_of(key)), error)
+                self.note_damage("changes", str(sequence_of(key)), error)
                 continue
             left -= 1
             yield change
+
+    def item_in(self, transaction: Any, item_id: str) -> ItemRecord | None:
+        """An item's row that a transaction sees, tombstones included; None where there is no sound one."""
+        return self._item(transaction, item_key(item_id))
+
+    def sound_vector_row(self, transaction: Any, key: bytes) -> bytes | None:
+        """The whole row of a vector, with its header; None where there is no sound one."""
+        return None if self._payload(transaction, key) is None else bytes(transaction.get(key, db=self.database("vectors")))
 
     def _item(self, transaction: Any, key: bytes) -> ItemRecord | None:
         value = transaction.get(key, db=self.database("items"))
@@ -83,7 +91,7 @@ class RecordReader:
                 raise DamagedRecordError(f"item record of {item.item_id!r} under another key")
             return item
         except (DamagedRecordError, UnicodeDecodeError) as error:
-            self._note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
+            self.note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
             return None
 
     def _payload(self, transaction: Any, key: bytes) -> Buffer | None:
@@ -93,14 +101,15 @@ class RecordReader:
         try:
             return vector_payload(value)
         except DamagedRecordError as error:
-            self._note_damage("vectors", key.hex(), error)
+            self.note_damage("vectors", key.hex(), error)
             return None
 
     def _vector(self, transaction: Any, key: bytes) -> np.ndarray | None:
         payload = self._payload(transaction, key)
         return None if payload is None else np.frombuffer(bytes(payload), dtype="<f2")
 
-    def _note_damage(self, database: str, name: str, error: Exception) -> None:
+    def note_damage(self, database: str, name: str, error: Exception) -> None:
+        """Count a damaged record, and name it in the log the first time."""
         self.damaged_count += 1
         if len(self.damage) < NAMED_DAMAGE:
             damage = Damage(database, name, str(error))

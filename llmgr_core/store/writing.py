@@ -12,7 +12,7 @@ import numpy as np
 
 from llmgr_core.store import environment as environments
 from llmgr_core.store import metadata
-from llmgr_core.store.errors import VectorError
+from llmgr_core.store.errors import StoreError, VectorError
 from llmgr_core.store.metadata import Encoder
 from llmgr_core.store.reading import EmbeddingStore
 from llmgr_core.store.records import (
@@ -109,17 +109,25 @@ class StoreWriter(EmbeddingStore):
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, *, check_structure: bool = True, map_bytes: int = environments.FIRST_MAP_BYTES) -> StoreWriter:
+    def open(
+        cls,
+        path: Path,
+        *,
+        check_structure: bool = True,
+        map_bytes: int = environments.FIRST_MAP_BYTES,
+        replica: bool = False,
+    ) -> StoreWriter:
         """Open a store for writing, make it where there is none.
 
         Args:
             path: its directory.
             check_structure: see environment.acquire.
             map_bytes: size of the map at first; it doubles whenever it is full.
+            replica: whether it may be a replica, which only what brings its source's changes may write.
 
         Raises:
             StoreDamagedError: the pages of the file do not hang together.
-            StoreError: no LMDB file, another schema.
+            StoreError: no LMDB file, another schema, a replica.
             StoreLockedError: another process writes to it.
         """
         path.mkdir(parents=True, exist_ok=True)
@@ -129,6 +137,8 @@ class StoreWriter(EmbeddingStore):
             try:
                 environment.clear_dead_readers()
                 metadata.initialise(environment)
+                if not replica:
+                    _require_own(environment)
                 return cls(environment, lock)
             except BaseException:
                 environments.release(environment)
@@ -274,4 +284,13 @@ class StoreWriter(EmbeddingStore):
             raise VectorError(
                 f"a vector of {text.vector.size} numbers for encoder {text.fingerprint[:12]}, whose vectors have "
                 f"{known.dimensions}"
+            )
+
+
+def _require_own(environment: environments.Environment) -> None:
+    with environment.read() as transaction:
+        if metadata.read_replicated(transaction, environment.database("meta")) is not None:
+            raise StoreError(
+                f"{environment.directory} is a replica of another host's store, and only `llmgr serve replica` writes to it",
+                "write to the embedding host's store; `llmgr store promote` makes this one a store of its own",
             )

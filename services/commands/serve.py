@@ -1,8 +1,7 @@
-"""``llmgr serve``: the two servers."""
+"""``llmgr serve``: the two servers, and what brings one store to several hosts."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from pydantic import ValidationError
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
+from services.commands.announcing import announce
 from services.commands.serve_playground import playground
+from services.commands.serve_replication import publisher, replica
 
 # One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
 # take more than they give. Only a library that is not loaded yet reads these.
@@ -36,7 +37,8 @@ SECURITY_OPTIONS = (
 
 @click.group("serve")
 def command() -> None:
-    """Start a server: `ranking` answers RankSession, `embedding` takes new items."""
+    """Start a server: `ranking` answers RankSession, `embedding` takes new items; `publisher` and `replica` bring the items to
+    ranking servers on other hosts."""
 
 
 def _port_options(service: str) -> Any:
@@ -155,17 +157,8 @@ def embedding(
 command.add_command(ranking)
 command.add_command(embedding)
 command.add_command(playground)
-
-
-def announce(facts: dict[str, Any], ready_file: Path | None) -> None:
-    """Tell on standard output, and in a file where asked, that a server answers and where."""
-    line = json.dumps({"event": "serving", **facts})
-    print(line, flush=True)
-    if ready_file is not None:
-        # Whoever waits for the file must never read half of it.
-        partial = ready_file.with_name(ready_file.name + ".partial")
-        partial.write_text(line + "\n", encoding="utf-8")
-        partial.replace(ready_file)
+command.add_command(publisher)
+command.add_command(replica)
 
 
 def _secured(settings: Settings, options: dict[str, Any]) -> Settings:
