@@ -6,14 +6,19 @@ import os
 import re
 import resource
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 PAGE_CLASSES = {0x01: "branch", 0x02: "leaf", 0x04: "overflow", 0x08: "meta"}
 # LMDB 0.9: page number u64, pad u16, flags u16.
 _FLAGS = struct.Struct("<8xHH")
+# Behind the page's head (16): magic, version, address, map size, two databases of 48 bytes, last page.
+_TRANSACTION_AT = 16 + 4 + 4 + 8 + 8 + 2 * 48 + 8
+TRIES, PAUSE_S = 20, 0.005
 _PAGE = re.compile(r"page (\d+)")
 _FREE_LIST = re.compile(r"\bfree|leak", re.IGNORECASE)
 
@@ -53,7 +58,31 @@ def structure_problems(path: Path) -> list[StructureProblem]:
     except verify.VerifyError as error:
         return [StructureProblem("meta", _page(str(error)), str(error))]
     with path.open("rb") as file:
-        return [_classified(file, text) for text in found]
+        problems = [_classified(file, text) for text in found]
+    if (wrong := _wrong_numbers(path)) is not None:
+        problems.append(StructureProblem("meta", None, wrong))
+    return problems
+
+
+def _wrong_numbers(path: Path) -> str | None:
+    """What is wrong with the transaction numbers of the two meta pages.
+
+    Transactions take turns on them, so one number is always the other's successor. Where a bit of the newer one has flipped,
+    LMDB takes the older one for the newest: the last transaction would be gone, and nothing would tell of it.
+    """
+    with path.open("rb", buffering=0) as file:
+        for _ in range(TRIES):
+            first, second = (_transaction_of(file, page) for page in range(2))
+            if abs(first - second) == 1 or first == second == 0:
+                return None
+            # A writer may have come in between the two reads.
+            time.sleep(PAUSE_S)
+    return f"their transactions are {first} and {second}, and not one after the other: the last one would be lost"
+
+
+def _transaction_of(file: BinaryIO | FileIO, page: int) -> int:
+    file.seek(page * resource.getpagesize() + _TRANSACTION_AT)
+    return int.from_bytes(file.read(8) or b"", "little")
 
 
 def _read_at(file: BinaryIO, place: int, size: int) -> bytes:
