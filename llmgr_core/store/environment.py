@@ -49,19 +49,24 @@ class Environment:
     @contextmanager
     def read(self) -> Iterator[Any]:
         """A read transaction (buffers=True: values are memoryviews, valid inside the block only)."""
-        with self._admitted():
-            try:
-                transaction = self._environment.begin(buffers=True)
-            except lmdb.MapResizedError:
-                transaction = None
-            if transaction is not None:
-                with transaction:
-                    yield transaction
-                return
-        # Another process made the map larger; 0 takes over its size.
-        self._resize(0)
-        with self._admitted(), self._environment.begin(buffers=True) as transaction:
-            yield transaction
+        try:
+            with self._admitted():
+                try:
+                    transaction = self._environment.begin(buffers=True)
+                except lmdb.MapResizedError:
+                    transaction = None
+                if transaction is not None:
+                    with transaction:
+                        yield transaction
+                    return
+            # Another process made the map larger; 0 takes over its size.
+            self._resize(0)
+            with self._admitted(), self._environment.begin(buffers=True) as transaction:
+                yield transaction
+        except (lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+            raise StoreDamagedError(
+                f"{self.directory / DATA_NAME} is damaged (data loss): {error}", "`llmgr store verify` says where"
+            ) from None
 
     @contextmanager
     def write(self) -> Iterator[Any]:

@@ -152,7 +152,7 @@ class _Repair:
 
     def _mend_changes(self, items: dict[str, ItemRecord]) -> None:
         by_sequence = {item.sequence: item for item in items.values()}
-        drop: list[int] = []
+        drop: dict[bytes, int] = {}
         good: set[int] = set()
         newest = 0
         for key, value in self._transaction.cursor(db=self._changes):
@@ -163,11 +163,11 @@ class _Repair:
             except (DamagedRecordError, ValueError):
                 item = None
             if item is None or sequence > item.sequence:
-                drop.append(sequence)
+                drop[bytes(key)] = sequence
             elif sequence == item.sequence and (change.operation is Operation.DELETE) == item.deleted:
                 good.add(sequence)
-        for sequence in drop:
-            self._transaction.delete(sequence_key(sequence), db=self._changes)
+        for raw in drop:
+            self._transaction.delete(raw, db=self._changes)
         for sequence in sorted(by_sequence.keys() - good):
             self._put_change(by_sequence[sequence])
         # Two items at one place: the second takes a new one, at the end.
@@ -178,8 +178,8 @@ class _Repair:
                 moved = item._replace(sequence=newest)
                 self._put_item(moved)
                 self._put_change(moved)
-        self._report.changes = sorted({*drop, *(by_sequence.keys() - good)})
-        gone = [sequence for sequence in drop if sequence not in by_sequence]
+        self._report.changes = sorted({*drop.values(), *(by_sequence.keys() - good)})
+        gone = [sequence for sequence in drop.values() if sequence not in by_sequence]
         if gone:
             metadata.write_pruned(self._transaction, self._meta, max(gone))
 

@@ -82,7 +82,7 @@ def verify_store(path: Path) -> VerificationReport:
     """Check a store that may be in use; what is checked is its state at the start.
 
     Every checksum; that the change log has no gap but where it was pruned; that each item stands as its last change says; that
-    each live item's vectors are there. Where the lmdb package can, the structure of the file too; if that is damaged, nothing
+    each item's vectors are there. Where the lmdb package can, the structure of the file too; if that is damaged, nothing
     else is looked at, since LMDB may crash on it.
 
     Raises:
@@ -184,8 +184,8 @@ def _check_item(item: ItemRecord, report: VerificationReport, vectors: set[bytes
         report.note("log", f"of item {item.item_id!r}", f"its last change is {item.sequence}, in the log it is {logged}")
     elif (change.operation is Operation.DELETE) != item.deleted:
         report.note("log", f"of item {item.item_id!r}", f"deleted is {item.deleted}, the log says {change.operation.name}")
-    if not item.deleted:
-        for fingerprint, text in item.texts.items():
-            if fingerprint + text not in vectors:
-                encoder = fingerprint.hex()[:12]
-                report.note("missing vector", f"of item {item.item_id!r}", f"none that is sound under encoder key {encoder}")
+    # Of a deleted item too: it is still a valid click.
+    for fingerprint, text in item.texts.items():
+        if fingerprint + text not in vectors:
+            encoder = fingerprint.hex()[:12]
+            report.note("missing vector", f"of item {item.item_id!r}", f"none that is sound under encoder key {encoder}")
