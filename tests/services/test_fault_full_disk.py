@@ -65,7 +65,7 @@ def test_fault_disk_full_leaves_ranking_alone_and_heals_by_itself(tmp_path):
     with small_disk_at(tmp_path / "small") as disk:
         catalogue = make_catalogue(disk)
         ballast = disk / "ballast"
-        ballast.write_bytes(b"x" * (3 << 20))
+        ballast.write_bytes(b"x" * (4 << 20))
         encoder = encoder_around(WideModel(), BUNDLE_FINGERPRINT)
         encoder = replace(encoder, dimensions=DIMENSION)
         with (
