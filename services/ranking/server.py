@@ -26,10 +26,12 @@ from services.ranking.control import RankingControl
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
+from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
 from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
+from services.server.errors import overloaded
 from services.server.observation import CallObserver, MetricsPage
 from services.server.registration import SyncHealth
 from services.server.sync_methods import unary_method
@@ -40,6 +42,8 @@ OPERATIONS_THREADS = 8
 
 class RankingServer:
     """Ranks by a bundle and a store; a context manager that serves inside the block.
+
+    ``ranking_pool`` and ``batch_pool`` tell how many calls wait or run.
 
     Args:
         bundle_path: directory of the bundle.
@@ -90,12 +94,9 @@ class RankingServer:
         self._stopping = False
         exit_after = settings.exit_when_stuck_s if end_when_stuck and settings.exit_when_stuck_s else None
         self._watchdog = Watchdog(settings.stuck_after_s, self._stuck, exit_after)
-        self._pools = (
-            ThreadPoolExecutor(OPERATIONS_THREADS, "operations"),
-            ThreadPoolExecutor(1, "refusals"),
-            BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3),
-            BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches"),
-        )
+        self._operations = ThreadPoolExecutor(OPERATIONS_THREADS, "operations")
+        self.ranking_pool = BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3)
+        self.batch_pool = BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches")
         self._server, self._health = self._assemble()
         self._page: MetricsPage | None = None
         self._admin: AdminServer | None = None
@@ -159,7 +160,7 @@ class RankingServer:
         self._watcher.stop()
         self._follower.stop()
         self._watchdog.stop()
-        for pool in self._pools:
+        for pool in (self._operations, self.ranking_pool, self.batch_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._page is not None:
             self._page.close()
@@ -168,11 +169,11 @@ class RankingServer:
 
     def _assemble(self) -> tuple[grpc.Server, SyncHealth]:
         settings = self._settings
-        operations, refusals, ranking, batches = self._pools
+        ranking, batches = self.ranking_pool, self.batch_pool
         options = server_options(
             settings.max_request_bytes, share_port=True, max_connection_age_s=settings.max_connection_age_s
         )
-        server = grpc.server(operations, interceptors=self._security.sync_interceptors(), options=options)
+        server = grpc.server(self._operations, interceptors=self._security.sync_interceptors(), options=options)
         server_health = SyncHealth(server, FULL_NAME)
         answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking)
         observed = functools.partial(unary_method, observer=self._observer)
@@ -181,11 +182,12 @@ class RankingServer:
             "RankSessions": (observed("RankSessions", messages.RankSessionsRequest, answers.rank_sessions), batches),
             "GetInfo": (observed("GetInfo", messages.RankingServiceGetInfoRequest, answers.get_info), ranking),
         }
+        error = overloaded("too many requests are waiting", settings.retry_after_ms / 1e3)
         bounded = {
-            name: BoundedMethod(handler, pool, observed(name, messages.RankingServiceGetInfoRequest, answers.shed(name)))
+            name: BoundedMethod(handler, pool, refusing_method(name, error, self._observer, self.metrics.shed.labels(name)))
             for name, (handler, pool) in methods.items()
         }
-        server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded, refusals),))
+        server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded),))
         reflection.enable_server_reflection((FULL_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server, server_health
 

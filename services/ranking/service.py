@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
 
 import grpc
 
@@ -109,16 +108,6 @@ class RankingMethods:
                 max_encoded_clicks=snapshot.parts.max_clicks,
             ),
         )
-
-    def shed(self, method: str) -> Callable[[object, grpc.ServicerContext], messages.RankSessionResponse]:
-        """What calls of a method beyond the bound are told."""
-        counter = self._metrics.shed.labels(method)
-
-        def refuse(request: object, context: grpc.ServicerContext) -> messages.RankSessionResponse:
-            counter.inc()
-            raise overloaded("too many requests are waiting", self._settings.retry_after_ms / 1e3)
-
-        return refuse
 
     def _rank(
         self, query: SessionQuery, snapshot: Snapshot, context: grpc.ServicerContext, queued: float

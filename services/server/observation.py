@@ -126,6 +126,32 @@ class CallObserver:
         kept_back = 0 if succeeded else self._budget.spend((method, code))
         if kept_back is None:
             return
+        self._log(method, code, seconds, request_id, reason, kept_back, trace)
+
+    def refused(self, method: str, code: grpc.StatusCode) -> int | None:
+        """A call was refused before anything was done for it: counted, and neither timed nor traced.
+
+        Returns:
+            None where the log shall have no line of it, else what ``log_refused`` wants to know.
+        """
+        self._series_of(method, code)[1].inc()
+        return self._budget.spend((method, code))
+
+    def log_refused(self, method: str, code: grpc.StatusCode, reason: str, request_id: str, kept_back: int) -> None:
+        """A line of one of those calls."""
+        self._log(method, code, 0.0, request_id, reason, kept_back, NO_TRACE)
+
+    def _log(
+        self,
+        method: str,
+        code: grpc.StatusCode,
+        seconds: float,
+        request_id: str,
+        reason: str,
+        kept_back: int,
+        trace: CallTrace,
+    ) -> None:
+        succeeded = code is grpc.StatusCode.OK
         facts = {"method": method, "code": code.name, "ms": round(seconds * 1e3, 3), "request_id": request_id}
         if not succeeded:
             facts["reason"] = reason

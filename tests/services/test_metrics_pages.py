@@ -95,7 +95,7 @@ def test_versions_follow_the_bundle(serve_ranking, catalogue):
 def test_a_shed_call_is_counted_under_its_method(serve_ranking, monkeypatch):
     server = serve_ranking(metrics_port=0)
     assert value(series(server.metrics_port), "llmgr_ranking_shed_total", method="RankSession") == 0
-    monkeypatch.setattr(type(server._pools[2]), "full", property(lambda pool: True))
+    monkeypatch.setattr(type(server.ranking_pool), "full", property(lambda pool: True))
     with RankingClient(server.address, retry=RetryPolicy(attempts=1)) as client, pytest.raises(ServiceError, match="EXHAUSTED"):
         client.rank(["item-1"])
     page = series(server.metrics_port)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from llmgr_core.ranker.item_rows import ItemRows
@@ -23,7 +24,9 @@ from services.load.plan import LoadPlan, Method
 from services.ranking.admission import SHORTEST_QUEUE, BoundedPool
 from services.ranking.server import FULL_NAME
 from services.ranking.watchdog import Watchdog
+from services.server.errors import DETAILS_KEY
 from services.server.log_budget import LogBudget
+from services.server.observation import LINES_PER_SECOND
 
 RANK_SESSION = "/llmgr.v1.RankingService/RankSession"
 
@@ -177,7 +180,7 @@ def test_scoring_stops_where_nobody_waits_any_more(serve_ranking, gate):
     gate.open.clear()
     outcomes = run(rank_plan(server, 1, 0.2))
     assert outcomes.statuses() == {"DEADLINE_EXCEEDED": 1}
-    assert wait_until(lambda: server._pools[2].admitted == 0)
+    assert wait_until(lambda: server.ranking_pool.admitted == 0)
     assert gate.reached.is_set()
     gate.open.set()
     assert run(rank_plan(server, 3, 5.0)).statuses() == {"OK": 3}
@@ -233,8 +236,32 @@ def test_overload_leaves_goodput_and_ends_with_it(serve_ranking):
     during = outcomes.between(stretch.before, stretch.end)
     assert set(during.statuses()) <= {"OK", "RESOURCE_EXHAUSTED"}
     assert during.ok.sum() > 20
-    assert wait_until(lambda: server._pools[2].admitted == 0)
+    assert wait_until(lambda: server.ranking_pool.admitted == 0)
     assert run(dataclasses.replace(rank_plan(server, 50, 20.0), in_flight=2)).statuses() == {"OK": 50}
+
+
+def test_a_refused_call_is_neither_read_nor_given_to_another_thread(serve_ranking, monkeypatch, capsys):
+    """Bytes that are no message are refused like any others, and no pool is asked to run anything."""
+    server = serve_ranking(retry_after_ms=70)
+    monkeypatch.setattr(BoundedPool, "full", property(lambda pool: True))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *given: pytest.fail("a thread was woken up"))
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.unary_unary(RANK_SESSION)
+        told = []
+        for _ in range(LINES_PER_SECOND * 3 + 1):
+            with pytest.raises(grpc.RpcError) as raised:
+                call(b"\xff" * 100_000, timeout=10.0, metadata=[("x-request-id", "visit-7")])
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            told.append(dict(raised.value.trailing_metadata()))
+    status = status_pb2.Status.FromString(told[-1][DETAILS_KEY])
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in status.details)
+    assert retry.retry_delay.ToMilliseconds() == 70
+    # Those that the log has a line of, and they alone, carry its id.
+    assert told[0]["x-request-id"] == "visit-7"
+    logged = [one for one in told if "x-request-id" in one]
+    lines = capsys.readouterr()
+    assert (lines.out + lines.err).count("visit-7") == len(logged)
 
 
 def test_the_time_until_it_is_normal_again_is_read_off_the_outcomes():

@@ -104,7 +104,7 @@ def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, sl
     server = serve_ranking(max_queue=3, threads=2, retry_after_ms=70)
     with RankingClient(server.address, retry=NO_RETRIES, timeout=10.0) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.rank, ["item-1"]) for _ in range(3)]
-        while server._pools[2]._admitted < 3:
+        while server.ranking_pool._admitted < 3:
             time.sleep(0.005)
         started = time.perf_counter()
         with pytest.raises(ServiceError) as raised:
@@ -129,9 +129,9 @@ def test_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slo
                 one.result()
         slow_ranking.set()
         deadline = time.monotonic() + 5.0
-        while server._pools[2]._admitted and time.monotonic() < deadline:
+        while server.ranking_pool._admitted and time.monotonic() < deadline:
             time.sleep(0.005)
-        assert server._pools[2]._admitted == 0
+        assert server.ranking_pool._admitted == 0
 
 
 def test_an_unexpected_error_shows_an_id_but_never_its_text(serve_ranking, monkeypatch):
@@ -153,7 +153,7 @@ def test_stopping_lets_calls_in_flight_finish(serve_ranking, slow_ranking):
     server = serve_ranking()
     with RankingClient(server.address, timeout=10.0) as client, ThreadPoolExecutor(2) as pool:
         running = pool.submit(client.rank, ["item-1"])
-        while not server._pools[2]._admitted:
+        while not server.ranking_pool._admitted:
             time.sleep(0.005)
         stopping = pool.submit(server.stop)
         time.sleep(0.1)
