@@ -19,7 +19,7 @@ class EmbedSettings(Section):
             RESOURCE_EXHAUSTED.
         max_stream_items: items of one EmbedItems stream that are worked on at a time; further ones wait unread.
         commit_group: items that one durable write may hold; concurrent inserts share it.
-        fill_missing: let the server embed, in the background, every item of the store that lacks a vector of the active encoder, or
+        fill_missing: let the server embed, in the background, every item of the store that lacks a vector of the active one, or
             only items that lost theirs to a repair or have none of any encoder, so that what `llmgr embed` left out on
             purpose (--below, --stale-after) stays so. A next encoder (serve embedding --next-bundle) is always filled.
         prune_hours: hours between two prunings by the server (see `llmgr store prune`); 0 leaves it to the command.
