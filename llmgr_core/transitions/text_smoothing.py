@@ -29,8 +29,8 @@ def smooth_by_text(graph: TransitionGraph, vectors: npt.NDArray[np.float32], cli
     a leads to as well. Items without text or without a training click neither lend nor borrow, and no item leads to itself.
 
     Args:
-        graph: every edge, as ``build`` returned it; its settings hold alpha (``text_targets``), beta (``text_sources``), h
-            (``text_halving``) and the rest.
+        graph: the pruned one; sharing the heaviest edges alone ranks better on validation than sharing every edge. Its settings
+            hold alpha (``text_targets``), beta (``text_sources``), h (``text_halving``) and the rest.
         vectors: float32 [V, r], whitened text vectors; zeros where there is no text.
         clicks: int64 [V], training clicks.
 

@@ -55,8 +55,8 @@ def fit_transition_weight(
 ) -> TransitionFit:
     """Search w and c on a grid for the best validation NDCG@20, under the masking that serving uses.
 
-    A held-out item has no transitions, so every w > 0 pushes it down; only terms are allowed that cost at most ``heldout_loss``
-    of the NDCG@20 on held-out validation items.
+    A held-out item has no transitions but those it borrows, so that w > 0 tends to push it down; only terms are allowed that
+    cost at most ``heldout_loss`` of the NDCG@20 on held-out validation items.
     """
     warm = _Contenders.collect(score, graph, validation, include_seen)
     cold = _Contenders.collect(score, graph, heldout, include_seen)
