@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from llmgr_core.engine.bridge import Bridge
+from llmgr_core.errors import InputError
 
 RIDGE = 0.1
+# Less of the vectors' squared length than this around their mean is rounding, no difference between texts.
+LEAST_SPREAD = 1e-10
 
 
 @torch.no_grad()
@@ -22,11 +25,19 @@ def start_projection(bridge: Bridge, text_vectors: Tensor, id_vectors: Tensor, t
         text_vectors: e_v, float [n, D] of items with text and clicks.
         id_vectors: x_v, float [n, d] of the same items.
         token_norm: mean length of the model's token vectors.
+
+    Raises:
+        InputError: all text vectors are equal.
     """
     texts, ids = text_vectors.double(), id_vectors.double()
     mean = texts.mean(dim=0)
     bridge.text_mean.copy_(mean)
     centred = texts - mean
+    if centred.square().mean() <= LEAST_SPREAD * texts.square().mean():
+        raise InputError(
+            f"the language model gives all {len(texts):,} items with text and clicks the same vector",
+            "nothing can be learnt from that; see that titles, attributes or descriptions of the item file differ",
+        )
     directions = torch.nn.functional.normalize(ids - ids.mean(dim=0), dim=1)
     gram = centred.T @ centred
     strength = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

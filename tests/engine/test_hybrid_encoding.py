@@ -17,6 +17,7 @@ from llmgr_core.engine.bridge import Bridge, Readout
 from llmgr_core.engine.bridge_start import start_projection, whitening
 from llmgr_core.engine.hybrid import HybridInput, vector_place
 from llmgr_core.engine.prompts import PromptWords, auxiliary_row, main_row
+from llmgr_core.errors import InputError
 from llmgr_core.settings.engine import EngineSettings
 from llmgr_core.settings.tune import TuneSettings
 
@@ -153,6 +154,13 @@ def test_the_projection_starts_where_texts_already_find_their_items() -> None:
     found = (part @ torch.nn.functional.normalize(ids, dim=1).T).argmax(dim=1)
     assert (found == torch.arange(250, 300)).float().mean() > 0.8
     assert float((ids @ bridge.projection.detach().T).norm(dim=1).mean()) == pytest.approx(1.5, rel=0.05)
+
+
+@pytest.mark.parametrize("vector", [torch.zeros(32), torch.linspace(-1.0, 3.0, 32)])
+def test_text_vectors_that_are_all_equal_are_refused_by_name(vector: torch.Tensor) -> None:
+    bridge = Bridge(32, 8, TuneSettings())
+    with pytest.raises(InputError, match="50 items with text and clicks the same vector"):
+        start_projection(bridge, vector.expand(50, 32), torch.randn(50, 8), token_norm=1.5)
 
 
 def test_whitened_vectors_are_uncorrelated_and_directions_without_variance_vanish() -> None:
