@@ -44,7 +44,8 @@ def compare(
     Returns:
         ``{"examples": {group: n}, "scorers": {name: {masking: {group: {metric: value}}}}, "reference": name,
         "differences": {name: {masking: {group: {metric: {"mean", "low", "high", "relative"}}}}}}``; groups without examples
-        are left out.
+        are left out. A scorer has ``different``, the number of different rankings, where several seeds share one: a model that
+        was trained once is the same for all.
 
     Raises:
         ValueError: a scorer ranked another number of examples.
@@ -57,6 +58,9 @@ def compare(
         if any(len(one) != len(train_counts) for one in seeds):
             raise ValueError(f"{name} ranked {[len(one) for one in seeds]} examples, not {len(train_counts)}")
         scorers[name] = {"seeds": len(seeds), "seconds": round(sum(one.seconds for one in seeds), 3)}
+        different = len({one.masked.tobytes() + one.unmasked.tobytes() for one in seeds})
+        if different < len(seeds):
+            scorers[name]["different"] = different
         errors = [one.calibration_error for one in seeds if one.calibration_error]
         if errors:
             scorers[name]["calibration_error"] = {m: float(np.mean([error[m] for error in errors])) for m in MASKINGS}

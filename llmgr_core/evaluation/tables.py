@@ -38,7 +38,7 @@ def _metrics_table(title: str, found: Mapping[str, Any], masking: str) -> Table:
     for name, facts in found["scorers"].items():
         values = facts[masking].get("all", {})
         error = facts.get("calibration_error", {}).get(masking)
-        table.add_row(name, *(_number(values.get(metric)) for metric in METRICS), _number(error))
+        table.add_row(_label(name, facts), *(_number(values.get(metric)) for metric in METRICS), _number(error))
     return table
 
 
@@ -48,7 +48,7 @@ def _bucket_table(title: str, found: Mapping[str, Any], masking: str) -> Table:
     table = _table(title, "scorer", *columns)
     for name, facts in found["scorers"].items():
         values = [facts[masking].get(bucket, {}).get(metric) for metric in BUCKET_METRICS for bucket in BUCKETS]
-        table.add_row(name, *(_number(value) for value in values))
+        table.add_row(_label(name, facts), *(_number(value) for value in values))
     return table
 
 
@@ -87,6 +87,13 @@ def _table(title: str, *columns: str) -> Table:
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     return table
+
+
+def _label(name: str, facts: Mapping[str, Any]) -> str:
+    """Name of a scorer; beside it, where seeds share a ranking, how many there are."""
+    if "different" not in facts:
+        return name
+    return f"{name} ({facts['different']} for {facts['seeds']} seeds)"
 
 
 def _number(value: float | None) -> str:

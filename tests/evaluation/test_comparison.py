@@ -45,6 +45,22 @@ def test_metrics_are_means_over_seeds_and_differences_are_paired():
     assert "floor" not in found["differences"]
 
 
+def test_one_model_under_many_seeds_is_named_as_one(tmp_path):
+    seeds = sample()
+    found = compare(
+        {"floor": seeds["floor"] * 3, "fused": seeds["fused"], "lone": seeds["floor"]}, COUNTS, None, PairedBootstrap(100)
+    )
+    assert {name: facts.get("different") for name, facts in found["scorers"].items()} == {
+        "floor": 1,
+        "fused": None,
+        "lone": None,
+    }
+    console = Console(width=200, record=True, file=(tmp_path / "log").open("w"))
+    for table in tables({"protocol": {}, "splits": {"test": found}}):
+        console.print(table)
+    assert "floor (1 for 3 seeds)" in console.export_text()
+
+
 def test_buckets_without_examples_are_left_out():
     found = compare(sample(), np.full(8, 60), "floor", PairedBootstrap(100))
     assert set(found["scorers"]["fused"]["masked"]) == {"all", "50+"}
