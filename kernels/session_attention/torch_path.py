@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn import functional
 
+from kernels.padding import length_classes, rearranged
 from kernels.segments import segment_expand, segment_sum
 from kernels.session_attention.reference import NORM_EPSILON
 from kernels.session_attention.weights import SessionAttentionWeights
@@ -81,27 +80,21 @@ def _segment_softmax(scores: torch.Tensor, segment: torch.Tensor, offsets: torch
 def _attend(projected: torch.Tensor, offsets: torch.Tensor, num_heads: int, causal: bool) -> torch.Tensor:
     """Attention of all rows: [T, d] from their queries, keys and values [T, 3d].
 
-    Sessions are sorted into classes by length, each class padded to its own longest session, at most twice its shortest:
-    less than half of a class is padding, and a long session costs the short ones nothing.
+    Each class of sessions of like length is padded to its longest: a long session costs the short ones nothing.
     """
     d = projected.shape[1] // 3
     lengths = offsets.diff()
     places, shapes = [], []
-    size = 1
-    while size < 2 * int(lengths.max()):
-        members = torch.nonzero((lengths > size // 2) & (lengths <= size)).squeeze(1)
-        size *= 2
-        if len(members) == 0:
-            continue
-        step = torch.arange(int(lengths[members].max()), device=projected.device)
+    for members, width in length_classes(lengths):
+        step = torch.arange(width, device=projected.device)
         present = step < lengths[members][:, None]
         places.append(torch.where(present, offsets[:-1][members][:, None] + step, -1).view(-1))
-        shapes.append((len(members), len(step)))
+        shapes.append((len(members), width))
     place = torch.cat(places)
     slots = torch.nonzero(place >= 0).squeeze(1)
     slot_of_row = torch.empty_like(slots)
     slot_of_row[place[slots]] = slots
-    padded = _Rearrange.apply(projected, place, slot_of_row)  # type: ignore[no-untyped-call]
+    padded = rearranged(projected, place, slot_of_row)
     parts = []
     sizes = [count * width for count, width in shapes]
     for (count, width), rows, own in zip(shapes, torch.split(padded, sizes), torch.split(place, sizes), strict=True):
@@ -111,21 +104,4 @@ def _attend(projected: torch.Tensor, offsets: torch.Tensor, num_heads: int, caus
             visible = visible & torch.ones(width, width, dtype=torch.bool, device=own.device).tril()
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         parts.append(attended.transpose(1, 2).reshape(count * width, d))
-    return _Rearrange.apply(torch.cat(parts), slot_of_row, place)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _Rearrange(torch.autograd.Function):
-    """result[i] = rows[places[i]], zeros where places[i] is -1; ``inverse`` says the same from the rows' side.
-
-    No row is taken twice, so the gradient is a gather too and needs no sums.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(places, inverse)
-        return rows.index_select(0, places.clamp(min=0)).masked_fill_((places < 0)[:, None], 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        places, inverse = ctx.saved_tensors
-        return _Rearrange.apply(grad, inverse, places), None, None  # type: ignore[no-untyped-call]
+    return rearranged(torch.cat(parts), slot_of_row, place)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from llmgr_core.encoders.ragged_rows import clicks_before_last, fixed_widths, rearranged, session_of_click
+from kernels.padding import rearranged
+from llmgr_core.encoders.ragged_rows import clicks_before_last, fixed_widths, session_of_click
 from llmgr_core.graphs import SessionBatch
 
 

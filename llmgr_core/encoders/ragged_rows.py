@@ -2,40 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from kernels.padding import length_classes, rearranged
 from llmgr_core.graphs import SessionBatch
-
-
-def rearranged(rows: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
-    """result[i] = rows[places[i]], zeros where places[i] is -1.
-
-    Args:
-        rows: float [n, d]; none is taken twice.
-        places: int64 [m].
-        inverse: int64 [n], the i that took each row, -1 for one that was left out. The gradient needs no sums with it.
-
-    Returns:
-        float [m, d].
-    """
-    return _Rearranged.apply(rows, places, inverse)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _Rearranged(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(places, inverse)
-        if len(rows) == 0:
-            return rows.new_zeros(len(places), rows.shape[1])
-        return rows.index_select(0, places.clamp(min=0)).masked_fill_((places < 0)[:, None], 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        places, inverse = ctx.saved_tensors
-        return rearranged(grad.contiguous(), inverse, places), None, None
 
 
 def session_of_click(batch: SessionBatch) -> Tensor:
@@ -128,10 +99,4 @@ class PaddedSessions:
 def _classes(lengths: Tensor, widest: int) -> list[tuple[Tensor, int]]:
     if fixed_widths(lengths.device):
         return [(torch.arange(len(lengths), device=lengths.device), widest)]
-    classes, size, longest = [], 1, int(lengths.max())
-    while size < 2 * longest:
-        members = torch.nonzero((lengths > size // 2) & (lengths <= size)).squeeze(1)
-        size *= 2
-        if len(members):
-            classes.append((members, int(lengths[members].max())))
-    return classes
+    return length_classes(lengths)
