@@ -45,11 +45,19 @@ def write_ranks(directory: Path, splits: Mapping[str, SplitRanks]) -> None:
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write results as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write results as JSON, whole or not at all.
+
+    Raises:
+        ArtefactError: nothing can be written there.
+    """
     temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be written: {error.strerror}", "check the path, and the room on the disk") from None
 
 
 def read_results(directory: Path) -> tuple[dict[str, Any], dict[str, SplitRanks]]:

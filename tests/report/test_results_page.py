@@ -110,6 +110,39 @@ def test_a_result_that_does_not_say_where_it_comes_from_fails_the_check(copied: 
     assert "new.json does not name its command, commit, machine" in result.stderr
 
 
+PICTURES_OF_NOTHING = [
+    {"draw": "rows"},
+    {"draw": "reliability"},
+    {"draw": "buckets", "split": "nowhere"},
+]
+
+
+@pytest.mark.parametrize("block", PICTURES_OF_NOTHING)
+@pytest.mark.parametrize("option", [(), ("--check",)])
+def test_a_picture_of_what_a_file_does_not_hold_is_refused_by_name(
+    copied: tuple[Path, Path], tmp_path: Path, block: dict, option: tuple[str, ...]
+) -> None:
+    page, facts = tmp_path / "p.md", {"kind": "picture", "file": "beauty-mean.json", "alt": "x", **block}
+    page.write_text("<!-- begin: a -->\n<!-- end -->\n")
+    page.with_suffix(".toml").write_text("[block.a]\n" + "".join(f'{key} = "{value}"\n' for key, value in facts.items()))
+    result = report(*option, page=page, results=copied[1])
+    assert isinstance(result.exception, InputError)
+    assert "block 'a'" in str(result.exception)
+
+
+def test_what_cannot_be_written_is_named(copied: tuple[Path, Path], tmp_path: Path) -> None:
+    page, results = copied
+    (tmp_path / "file").write_text("")
+    result = report("--html", str(tmp_path / "file" / "x.html"), page=page, results=results)
+    assert isinstance(result.exception, InputError)
+    assert "x.html cannot be written" in str(result.exception)
+
+
+@pytest.mark.parametrize("facts", [{"machine": 3}, {"machine": {"gpu": "x"}}, {"seeds": 3, "machine": {"cores": 2}}])
+def test_a_result_with_a_machine_of_another_form_does_not_name_it(facts: dict) -> None:
+    assert "machine" in Provenance.of({"protocol": "full ranking", **facts}).missing()
+
+
 def test_html_page_holds_tables_and_pictures_and_no_markers(copied: tuple[Path, Path], tmp_path: Path) -> None:
     page, results = copied
     place = tmp_path / "site" / "results.html"

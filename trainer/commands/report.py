@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from llmgr_core.errors import InputError
+
+if TYPE_CHECKING:
+    from trainer.report.pictures import Picture
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -58,16 +62,31 @@ def command(page_path: Path, results: Path, html_path: Path | None, check: bool)
     drawings = {}
     for name, picture in rendering.pictures.items():
         if not picture.is_drawn_in(folder / name):
-            folder.mkdir(exist_ok=True)
-            (folder / name).write_text(picture.draw(), encoding="utf-8")
+            _write(folder / name, _drawn(picture))
             changed.append(f"{PICTURES}/{name}")
         drawings[name] = (folder / name).read_text(encoding="utf-8")
-    page_path.write_text(page, encoding="utf-8")
+    _write(page_path, page)
     if html_path is not None:
         from trainer.report.web_page import web_page
 
-        html_path.parent.mkdir(parents=True, exist_ok=True)
-        html_path.write_text(web_page(page, drawings, page_path=page_path, html_path=html_path), encoding="utf-8")
+        _write(html_path, web_page(page, drawings, page_path=page_path, html_path=html_path))
     for line in wrong:
         click.echo(f"llmgr report: {line}", err=True)
     click.echo(json.dumps({"page": str(page_path), "changed": changed, "html": str(html_path) if html_path else None}))
+
+
+def _drawn(picture: Picture) -> str:
+    try:
+        return picture.draw()
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise InputError("pictures need matplotlib, which is not installed", "pip install 'llmgr[plots]'") from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", "check the path") from None

@@ -12,7 +12,7 @@ import click
 
 from llmgr_core.artefacts import open_artefact
 from llmgr_core.command_line.step import Step, step_command
-from llmgr_core.errors import ArtefactError, InputError
+from llmgr_core.errors import InputError
 from llmgr_core.settings.encoder import EncoderName
 from trainer.sweep.directory import SweepDirectory
 
@@ -103,8 +103,5 @@ def _collect(step: Step, path: Path) -> None:
 
     dataset = Dataset.open(open_artefact(step.run.dataset, "dataset"))
     found = collect(step.run.root, dataset, step.settings.seed)
-    try:
-        write_results(path, found)
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be written: {error.strerror}", "check the path") from None
+    write_results(path, found)
     click.echo(json.dumps({"collected": str(path), "models": list(found["models"])}))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmgr_core.artefacts.manifest import hash_value
+from llmgr_core.errors import InputError
 from llmgr_core.evaluation.plots import plots
 from llmgr_core.evaluation.reliability_plot import reliability_plot
 from llmgr_core.evaluation.row_plot import row_plot
@@ -37,15 +38,15 @@ class Picture:
         """The SVG text.
 
         Raises:
+            InputError: the result lacks what is to be drawn.
             ModuleNotFoundError: matplotlib is not installed.
         """
-        block, data = self.block, self._data()
-        if block.draw == "rows":
-            drawing = row_plot(data, block.split, block.masking, block.metric)
-        elif block.draw == "reliability":
-            drawing = reliability_plot(data["calibration"], block.split, block.masking)
-        else:
-            drawing = dict(plots({"splits": {block.split: data}}))[f"{block.split}-{block.draw}"]
+        try:
+            drawing = self._drawing()
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.block.file} holds nothing at {error} to draw {self.block.draw!r} from, of {self.block.split}"
+            ) from None
         start = drawing.index("<svg")
         return f"{drawing[:start]}<!-- drawn from {self.source()} -->\n{drawing[start:]}"
 
@@ -64,6 +65,14 @@ class Picture:
         drawn_by, by_mine = DRAWN_BY.search(there), DRAWN_BY.search(mine)
         another = drawn_by is None or by_mine is None or drawn_by[1] != by_mine[1]
         return another or there == mine
+
+    def _drawing(self) -> str:
+        block, data = self.block, self._data()
+        if block.draw == "rows":
+            return row_plot(data, block.split, block.masking, block.metric)
+        if block.draw == "reliability":
+            return reliability_plot(data["calibration"], block.split, block.masking)
+        return dict(plots({"splits": {block.split: data}}))[f"{block.split}-{block.draw}"]
 
     def _data(self) -> dict[str, Any]:
         if self.block.draw in ("buckets", "differences"):

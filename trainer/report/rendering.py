@@ -49,7 +49,9 @@ def render(definition: ReportDefinition, files: ResultFiles) -> Rendering:
                 if block.optional and not files.exists(block.file):
                     blocks[name] = f"(No picture yet: {block.file} is not there.)"
                     continue
-                pictures[f"{name}.svg"] = Picture(block, files)
+                picture = Picture(block, files)
+                picture.source()
+                pictures[f"{name}.svg"] = picture
                 blocks[name] = f"![{block.alt}]({PICTURES}/{name}.svg)"
             elif isinstance(block, LevelsBlock):
                 blocks[name] = levels_table(block, files)

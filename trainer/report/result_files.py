@@ -36,14 +36,15 @@ class Provenance:
         protocol = result.get("protocol")
         inside = protocol if isinstance(protocol, dict) else {}
         facts = {**inside, **result}
-        seeds = facts.get("seeds") or ([facts["seed"]] if "seed" in facts else None)
+        seeds = facts.get("seeds") or facts.get("seed")
+        named = seeds if isinstance(seeds, list) or seeds is None else [seeds]
         command = facts.get("command")
         machine = facts.get("machine")
         return cls(
             protocol=protocol or None,
-            seed=", ".join(str(seed) for seed in seeds) if seeds else None,
+            seed=None if named is None else ", ".join(str(seed) for seed in named),
             commit=facts.get("commit") or None,
-            machine=f"{machine['processor']}, {_cores(machine)}" if machine else None,
+            machine=_named(machine) if isinstance(machine, dict) else None,
             command=command if isinstance(command, str) or command is None else shlex.join(command),
         )
 
@@ -110,7 +111,9 @@ class ResultFiles:
         return value
 
 
-def _cores(machine: dict[str, Any]) -> str:
-    cores = f"{machine['cores']} cores"
-    gpu = machine.get("gpu")
-    return f"{cores}, {gpu}" if gpu else cores
+def _named(machine: dict[str, Any]) -> str | None:
+    """Processor, cores and GPU; None where the first two are not all there."""
+    if "processor" not in machine or "cores" not in machine:
+        return None
+    named = f"{machine['processor']}, {machine['cores']} cores"
+    return f"{named}, {machine['gpu']}" if machine.get("gpu") else named

@@ -54,7 +54,7 @@ def _read(places: SweepDirectory, dataset: Dataset, seed: int) -> dict[str, Any]
         written: dict[str, Any] = json.loads(places.trials.read_text(encoding="utf-8"))
         made = written.pop("protocol")
         before = (made["dataset"], made["seed"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(
             f"{places.trials} cannot be read: {error}", "run the sweep again; it writes the file anew"
         ) from None
