@@ -10,7 +10,7 @@ import pytest
 from small_runs import SMALL, invoke
 
 from llmgr_core.command_line.step import Step
-from llmgr_core.errors import InputError
+from llmgr_core.errors import InputError, SettingsError
 from llmgr_core.evaluation import METRICS, PairedBootstrap, Ranks, per_example_metrics
 from llmgr_core.progress import Reporter
 from llmgr_core.run_directory import RunDirectory
@@ -18,7 +18,7 @@ from llmgr_core.settings import load_settings
 from trainer.experiments import Conduct, Experiment, find_experiment
 from trainer.experiments.definition import FOLDER, as_overrides
 from trainer.experiments.links import Links
-from trainer.experiments.outcome import RowRanks, compare_rows
+from trainer.experiments.outcome import UNTRAINED, RowRanks, compare_rows
 from trainer.report.result_files import Provenance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +187,13 @@ def test_a_failing_step_is_named_and_its_row_is_not_in_the_table(small_run: Path
         ({"reference": "c"}, "compared with c, which is no row"),
         ({"row": [{"name": "a", "label": "A"}] * 2}, "two rows are called a"),
         ({"row": [{"name": "a", "label": "A", "sweep": "narm"}]}, "no backbone"),
+        ({"row": [{"name": "a", "label": "A", "scorer": "backbone", "sweep": "narm", "set": {"seed": 2}}]}, "change nothing"),
+        ({"row": [{"name": "a", "label": "A", "scorer": "floor", "transitions": False}]}, "no ranker"),
+        ({"row": [{"name": "a", "label": "A", "set": {"evaluate.resamples": 100}}]}, "all rows alike"),
+        ({"set": {"evaluate.resamples": 100}}, "all rows alike"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 2, 1]}, "not different"),
+        ({"seeds": [-1]}, "seeds"),
         ({"rows": []}, "rows"),
     ],
 )
@@ -214,7 +221,7 @@ def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
         RowRanks("base", "", {1: ranks("base", 1), 2: ranks("base", 2)}),
         RowRanks("better", "base", {2: ranks("better", 2, -0.5)}),
         RowRanks("alone", "base", {3: ranks("alone", 3)}),
-        RowRanks("floor", "base", {0: ranks("floor", 4)}),
+        RowRanks("floor", "base", {UNTRAINED: ranks("floor", 4)}),
     ]
     found = compare_rows(rows, np.full(50, 7), PairedBootstrap(resamples=100), "base")
     assert found["references"] == {"better": "base", "floor": "base"}
@@ -224,3 +231,30 @@ def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
     assert found["scorers"]["base"]["seeds"] == 2
     assert set(found["spread"]) == {"base"}
     assert set(found["by_seed"]) == {"base", "better", "alone"}
+
+
+def test_seed_0_is_a_seed_like_any_other() -> None:
+    rows = [RowRanks("base", "", {0: ranks("base", 1), 1: ranks("base", 2)}), RowRanks("zero", "base", {0: ranks("zero", 3)})]
+    found = compare_rows(rows, np.full(50, 7), PairedBootstrap(resamples=100), "base")
+    paired = per_example_metrics(rows[1].by_seed[0].masked) - per_example_metrics(rows[0].by_seed[0].masked)
+    shown = found["differences"]["zero"]["masked"]["all"]["NDCG@20"]["mean"]
+    assert shown == pytest.approx(paired[:, METRICS.index("NDCG@20")].mean())
+    assert set(found["by_seed"]) == {"base", "zero"}
+
+
+def test_the_floor_has_the_transitions_of_its_row(small_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "floors.toml"
+    floor = '[[row]]\nname = "{0}"\nlabel = "{0}"\nscorer = "floor"\n'
+    path.write_text(
+        'title = "t"\nabout = "a"\n' + floor.format("own") + floor.format("blind") + 'set = { "transitions.backward" = 1.0 }\n'
+    )
+    scorers = json.loads(Path(run_toy(small_run, path)["result"]).read_text())["splits"]["test"]["scorers"]
+    assert scorers["own"]["unmasked"]["all"]["MRR@20"] > scorers["blind"]["unmasked"]["all"]["MRR@20"]
+
+
+def test_a_setting_nobody_has_names_its_row(small_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('title = "t"\nabout = "a"\n[[row]]\nname = "one"\nlabel = "1"\nset = { "distil.epoch" = 3 }\n')
+    with pytest.raises(SettingsError, match=r"row one: .*distil\.epoch") as caught:
+        invoke("experiment", str(path), "--run", str(small_run), "--plan")
+    assert "did you mean distil.epochs?" in str(caught.value)

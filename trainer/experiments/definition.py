@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -92,7 +92,7 @@ class Experiment(BaseModel):
     title: str
     about: str
     reference: str = ""
-    seeds: tuple[int, ...] = (1,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
     set: dict[str, Scalar] = {}
     measure: tuple[Literal["calibration", "cost"], ...] = ()
     rows: tuple[Row, ...] = Field(alias="row", min_length=1)
@@ -109,8 +109,24 @@ class Experiment(BaseModel):
                 raise ValueError(f"row {row.name} is compared with {reference}, which is no row")
             if row.sweep and row.scorer != "backbone":
                 raise ValueError(f"row {row.name} has a sweep but is no backbone")
+            if row.sweep and row.set:
+                raise ValueError(f"row {row.name} has the settings that its sweep found; what it sets would change nothing")
+            if not row.transitions and row.scorer != "ranker":
+                raise ValueError(f"row {row.name} leaves out the transition term but is no ranker")
             if row.stale and (row.scorer != "ranker" or row.variant == "id-only"):
                 raise ValueError(f"row {row.name} has stale vectors but is no ranker with text")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_belong_to_rows(self) -> Experiment:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"the seeds {list(self.seeds)} are not different ones")
+        for where, values in [("set", self.set), *((f"row {row.name}", row.set) for row in self.rows)]:
+            for key in values:
+                if key.partition(".")[0] == "evaluate":
+                    raise ValueError(
+                        f"{where}: {key} holds for all rows alike; give it on the command line, with --set or --config"
+                    )
         return self
 
     def reference_of(self, row: Row) -> str:

@@ -19,11 +19,9 @@ from trainer.experiments.cost import request_cost, training_cost, tuning_budget
 from trainer.experiments.definition import Experiment, Row
 from trainer.experiments.links import Link, Links
 from trainer.experiments.making import StepFailedError, make
-from trainer.experiments.outcome import RowRanks, compare_rows
+from trainer.experiments.outcome import UNTRAINED, RowRanks, compare_rows
 from trainer.experiments.ranking import Ranking
 from trainer.experiments.stale_vectors import StaleVectors
-
-UNTRAINED = 0
 
 
 @dataclass
@@ -96,7 +94,7 @@ class Conduct:
             for one in wanted:
                 make(one, self.step.run, self.step.reporter)
         except StepFailedError as error:
-            self.failed.append(f"{row.name}, seed {seed}: {error}")
+            self.failed.append(f"{row.name}, seed {seed}: {error}" if row.trained else f"{row.name}: {error}")
             return "a step failed"
         except ArtefactError as error:
             return str(error.args[0])
@@ -130,7 +128,13 @@ def conduct(one: Conduct) -> dict[str, Any]:
             data, link = made
             if ranking is None:
                 dataset = Dataset.open(open_artefact(data.path, "dataset"))
-                ranking = Ranking(dataset, settings, one.step.run.experiments / "ranks", reporter)
+                ranking = Ranking(
+                    dataset,
+                    settings.evaluate.batch_size,
+                    lambda row: one.links.settings_of(one.experiment, row).transitions,
+                    one.step.run.experiments / "ranks",
+                    reporter,
+                )
             elif ranking.dataset.artefact.path.resolve() != data.path.resolve():
                 raise LlmgrError(f"row {row.name} stands on other data than the rows before it", "make two experiments of it")
             store = None if link is None or link.kind != "ranker" else one.links.store_of(link)
@@ -144,16 +148,17 @@ def conduct(one: Conduct) -> dict[str, Any]:
             if "calibration" in one.experiment.measure and row.name not in calibration:
                 found = {split: _calibration(ranking, row, link, store, split) for split in ranking.splits}
                 calibration |= {row.name: found} if all(found.values()) else {}
-            reporter.event("row", row=row.name, seed=seed)
+            reporter.event("row", row=row.name, **({"seed": seed} if row.trained else {}))
         for why, seeds in gaps.items():
             named = [seed for seed in seeds if seed != UNTRAINED]
             not_run.append({"name": row.name, "label": row.label, "seeds": named, "why": why})
         if len(gaps) == 0 or facts["seeds"] or not row.trained:
             done.append(facts)
     if ranking is None:
-        raise LlmgrError(
-            f"no row of {one.name} has anything to rank", one.failed[0] if one.failed else "run it without --collect"
-        )
+        whys = [failure.partition("\n")[0] for failure in one.failed] or [
+            f"{row['name']}: {row['why']}" for row in not_run if row["why"]
+        ]
+        raise LlmgrError(f"no row of {one.name} has anything to rank: {'; '.join(whys)}", "--plan prints what each row needs")
     bootstrap = PairedBootstrap(settings.evaluate.resamples, settings.evaluate.confidence, settings.seed)
     counts = np.asarray(ranking.dataset.train_counts)
     compared = {

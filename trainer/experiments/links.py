@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from llmgr_core.artefacts import Artefact, Manifest, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.artefacts.manifest import MANIFEST_NAME, hash_value
-from llmgr_core.errors import ArtefactError
+from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.run_directory import RunDirectory
 from llmgr_core.settings import Settings, load_settings
 from trainer.commands import distil, pretrain, tune
@@ -110,6 +109,14 @@ class Links:
         needs = [dataset, backbone, *([tuned] if tuned else [])]
         return self._store(other, settings, overrides, dataset, needs), tuned
 
+    def settings_of(self, experiment: Experiment, row: Row) -> Settings:
+        """Settings of a row.
+
+        Raises:
+            SettingsError: a key or a value that there is not; the message names the row.
+        """
+        return self._settings(experiment, row)[0]
+
     def settings_of_stale(self, experiment: Experiment, row: Row) -> Settings:
         """Settings of the model that made them."""
         assert row.stale is not None
@@ -158,7 +165,7 @@ class Links:
                 f"{sweep} holds no result of a sweep",
                 f"run `llmgr tune-backbone --run {self.run.root} --model {row.sweep}` first",
             )
-        if tomllib.loads(config.read_text(encoding="utf-8")).get("seed", 1) == seed:
+        if load_settings(config).seed == seed:
             return Link("backbone", sweep / "best", self._digest(sweep / "best"), True, (dataset,))
         overrides = (f"seed={seed}", *(one for one in self.overrides if one.startswith("threads")))
         made = pretrain.shaping_settings(load_settings(config, overrides))
@@ -202,7 +209,10 @@ class Links:
         overrides = (*self.overrides, *as_overrides(experiment.set), *as_overrides(row.set))
         if seed is not None:
             overrides = (*overrides, f"seed={seed}")
-        return load_settings(self.config, overrides), overrides
+        try:
+            return load_settings(self.config, overrides), overrides
+        except SettingsError as error:
+            raise SettingsError(f"row {row.name}: {error.args[0]}", error.hint) from None
 
     def _digest(self, path: Path) -> str:
         return Manifest.read(path).digest if (path / MANIFEST_NAME).is_file() else f"missing {path}"

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from llmgr_core.evaluation import METRICS, PairedBootstrap, Ranks, per_example_metrics
 from llmgr_core.evaluation.comparison import MASKINGS, compare
 
+# Stands for the seed of a row without training.
+UNTRAINED = -1
+
 
 @dataclass
 class RowRanks:
@@ -20,7 +23,7 @@ class RowRanks:
     Attributes:
         name: of the row.
         reference: row it is compared with, "" for none.
-        by_seed: ranks of each seed; a row without training has one, under no seed (0).
+        by_seed: ranks of each seed; a row without training has one, under UNTRAINED.
     """
 
     name: str
@@ -56,7 +59,9 @@ def compare_rows(
         found = compare({row.name: mine, other.name: theirs}, train_counts, other.name, bootstrap)
         levels["differences"][row.name] = found["differences"][row.name]
         references[row.name] = other.name
-    by_seed = {row.name: {masking: _by_seed(row, masking) for masking in MASKINGS} for row in rows if set(row.by_seed) != {0}}
+    by_seed = {
+        row.name: {masking: _by_seed(row, masking) for masking in MASKINGS} for row in rows if UNTRAINED not in row.by_seed
+    }
     return {
         **levels,
         "reference": reference or None,
@@ -68,7 +73,7 @@ def compare_rows(
 
 def _paired(mine: Mapping[int, Ranks], theirs: Mapping[int, Ranks]) -> tuple[list[Ranks], list[Ranks]]:
     """The seeds that both have; a row without training meets every seed of the other."""
-    if set(mine) == {0} or set(theirs) == {0}:
+    if UNTRAINED in mine or UNTRAINED in theirs:
         return list(mine.values()), list(theirs.values())
     both = [seed for seed in mine if seed in theirs]
     return [mine[seed] for seed in both], [theirs[seed] for seed in both]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from llmgr_core.evaluation.calibration import top_probabilities
 from llmgr_core.evaluation.comparison import MASKINGS
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples
-from llmgr_core.settings import Settings
+from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
 from trainer.distil.evaluated_ranker import ranker_scorer
 from trainer.experiments.definition import Row
@@ -34,12 +35,21 @@ class Ranking:
 
     Args:
         dataset: what is ranked.
-        settings: [evaluate] and [transitions] are used.
+        batch_size: examples scored at once.
+        transitions_of: how a row's transitions are counted; the floor is nothing else.
         folder: where ranks are kept.
     """
 
-    def __init__(self, dataset: Dataset, settings: Settings, folder: Path, reporter: Reporter) -> None:
-        self.dataset, self._settings, self._folder, self._reporter = dataset, settings, folder, reporter
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        transitions_of: Callable[[Row], TransitionSettings],
+        folder: Path,
+        reporter: Reporter,
+    ) -> None:
+        self.dataset, self._batch_size, self._transitions_of = dataset, batch_size, transitions_of
+        self._folder, self._reporter = folder, reporter
         self.splits: dict[str, Examples] = {
             name: examples for name, examples in (("test", dataset.test), ("heldout", dataset.heldout)) if len(examples)
         }
@@ -50,7 +60,7 @@ class Ranking:
         found = _read_ranks(path, row.name)
         if found is None or len(found) != len(self.splits[split]):
             scorer = self._scorer(row, link, store, stale)
-            found = evaluate(scorer, self.splits[split], batch_size=self._settings.evaluate.batch_size, reporter=self._reporter)
+            found = evaluate(scorer, self.splits[split], batch_size=self._batch_size, reporter=self._reporter)
             if not row.transitions:
                 # Its temperature was fitted with the term.
                 found = Ranks(found.name, found.masked, found.unmasked, found.seconds)
@@ -68,7 +78,7 @@ class Ranking:
         except (OSError, SafetensorError, ValueError):
             pass
         scorer, examples = self._scorer(row, link, store), self.splits[split]
-        size = self._settings.evaluate.batch_size
+        size = self._batch_size
         parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {masking: [] for masking in MASKINGS}
         for start in self._reporter.track(range(0, len(examples), size), f"probabilities of {row.name}"):
             batch = examples.select(slice(start, start + size))
@@ -86,8 +96,8 @@ class Ranking:
         if row.scorer == "popularity":
             return PopularityScorer(self.dataset.train_counts)
         if row.scorer == "floor":
-            transitions = self._settings.transitions
-            return FloorScorer(TransitionGraph.build(self.dataset.train, self.dataset.num_items, transitions).pruned())
+            graph = TransitionGraph.build(self.dataset.train, self.dataset.num_items, self._transitions_of(row))
+            return FloorScorer(graph.pruned())
         assert link is not None
         artefact = open_artefact(link.path, link.kind)
         artefact.require_same_lineage(self.dataset.artefact)
@@ -100,7 +110,7 @@ class Ranking:
     def _place(self, what: str, row: Row, link: Link | None, split: str, stale: StaleVectors | None = None) -> Path:
         """The name holds everything that decides the ranks."""
         made = Manifest.read(link.path).digest if link is not None else row.scorer
-        settings = self._settings.transitions.model_dump() if row.scorer == "floor" else {}
+        settings = self._transitions_of(row).model_dump() if row.scorer == "floor" else {}
         settings |= stale.facts() if stale is not None else {}
         facts = {"made": made, "dataset": self.dataset.digest, "split": split, "transitions": row.transitions, **settings}
         return self._folder / f"{what}-{hash_value(facts)[:32]}.safetensors"
