@@ -1,0 +1,10 @@
+"""Ask a server's gRPC health service: ``python health.py HOST:PORT``; exits with 0 where it is SERVING."""
+
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2.0)
+sys.exit(reply.status != health_pb2.HealthCheckResponse.SERVING)

