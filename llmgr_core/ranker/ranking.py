@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -34,9 +35,11 @@ class Ranking:
     Attributes:
         indices: int64 [m], item indices; m is less than k where fewer items are rankable.
         scores: float32 [m], calibrated scores.
-        probabilities: float32 [m], softmax of the scores over every rankable item (not only these m).
+        probabilities: float32 [m], softmax of the scores over every rankable item (not only these m); NaN where
+            ``approximate``.
         fallback: True where no known click was given, so that the order is that of popularity.
         stages: where the time went; None where one program on a device does all of it.
+        approximate: True where an index was searched rather than every item scored, so that better items may be missing.
     """
 
     indices: npt.NDArray[np.int64]
@@ -44,9 +47,14 @@ class Ranking:
     probabilities: npt.NDArray[np.float32]
     fallback: bool = False
     stages: Stages | None = None
+    approximate: bool = False
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def without_probabilities(self) -> Ranking:
+        """The same, found by an approximate search: what the probabilities would be over is not known."""
+        return dataclasses.replace(self, probabilities=np.full(len(self), np.nan, dtype=np.float32), approximate=True)
 
 
 def rank_scores(scores: npt.NDArray[np.float32], k: int, fallback: bool = False) -> Ranking:

@@ -97,17 +97,21 @@ class Snapshot:
         encoded = time.perf_counter_ns()
         if between is not None:
             between()
-        scores = self._popularity(chosen) if vector is None else self._scores(vector, clicks, chosen, between)
-        if chosen is None:
-            for part in hidden:
-                scores[part] = -np.inf
-        else:
-            scores[np.isin(chosen, np.concatenate(hidden))] = -np.inf
+        query = None if vector is None else self._query(vector)
+        exact_list = chosen
+        if query is not None and chosen is None:
+            chosen = self._shortlist(query, clicks, k + sum(map(len, hidden[1:])))
+        scores = self._visible_scores(query, clicks, chosen, hidden, between)
+        # Too much of what was found is hidden.
+        if chosen is not exact_list and np.count_nonzero(scores > -np.inf) < k:
+            chosen = exact_list
+            scores = self._visible_scores(query, clicks, chosen, hidden, between)
         scored = time.perf_counter_ns()
         ranking = rank_scores(scores, k, fallback=vector is None)
         stages = Stages(encoded - started, scored - encoded, time.perf_counter_ns() - scored)
         places = ranking.indices
-        return dataclasses.replace(ranking, indices=places if chosen is None else chosen[places], stages=stages)
+        ranking = dataclasses.replace(ranking, indices=places if chosen is None else chosen[places], stages=stages)
+        return ranking if chosen is exact_list else ranking.without_probabilities()
 
     def encoded_clicks(self, clicks: Indices) -> Indices:
         """Those of known clicks, int64, that the encoder reads: the last ``max_clicks``, of items that have a row."""
@@ -138,24 +142,52 @@ class Snapshot:
         has_row = vectors.any(axis=1)
         return encoded[has_row], vectors[has_row]
 
+    def _query(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32 [d], whose products with rows (or their directions) are calibrated scores."""
+        parts = self.parts
+        factor = 1.0 / parts.scoring.temperature
+        if parts.cosine:
+            factor *= parts.logit_scale / max(float(np.sqrt(vector @ vector)), 1e-6)
+        return vector * np.float32(factor)
+
+    def _shortlist(self, query: npt.NDArray[np.float32], clicks: Indices, wanted: int) -> Indices | None:
+        """The only items worth scoring, int64, distinct and rising; None for all.
+
+        Args:
+            wanted: how many of the best must be among them, hidden ones included.
+        """
+        return None
+
+    def _visible_scores(
+        self,
+        query: npt.NDArray[np.float32] | None,
+        clicks: Indices,
+        chosen: Indices | None,
+        hidden: list[Indices],
+        between: Callable[[], None] | None,
+    ) -> npt.NDArray[np.float32]:
+        """Calibrated scores of all items, or of the chosen ones; -inf for hidden ones."""
+        scores = self._popularity(chosen) if query is None else self._scores(query, clicks, chosen, between)
+        if chosen is None:
+            for part in hidden:
+                scores[part] = -np.inf
+        else:
+            scores[np.isin(chosen, np.concatenate(hidden))] = -np.inf
+        return scores
+
     def _scores(
         self,
-        vector: npt.NDArray[np.float32],
+        query: npt.NDArray[np.float32],
         clicks: Indices,
         chosen: Indices | None,
         between: Callable[[], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Calibrated scores of all items, or of the chosen ones."""
-        parts = self.parts
-        factor = 1.0 / parts.scoring.temperature
-        if parts.cosine:
-            factor *= parts.logit_scale / max(float(np.sqrt(vector @ vector)), 1e-6)
-        query = vector * np.float32(factor)
         if chosen is None:
             scores = np.empty(self.rows.count, dtype=np.float32)
-            self.rows.products(query, parts.cosine, out=scores, between=between)
+            self.rows.products(query, self.parts.cosine, out=scores, between=between)
         else:
-            scores = self.rows.products_at(chosen, query, parts.cosine)
+            scores = self.rows.products_at(chosen, query, self.parts.cosine)
         self._add_transitions(scores, clicks, chosen)
         return scores
 

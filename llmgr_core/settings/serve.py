@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from llmgr_core.settings.ann import AnnSettings
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.security import SecuritySettings
 from llmgr_core.settings.tracing import TracingSettings
@@ -47,6 +48,7 @@ class ServeSettings(Section):
         max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes.
         log_successes: write a log line for every answered request too.
         bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
+        ann: table [serve.ann]: approximate search of very large tables.
         security: table [serve.security], of both servers.
         tracing: table [serve.tracing], of both servers.
     """
@@ -81,5 +83,6 @@ class ServeSettings(Section):
     max_connection_age_s: float = Field(default=300.0, ge=1.0, le=86_400.0)
     log_successes: bool = False
     bundle_poll_s: float = Field(default=0.25, ge=0.0, le=3600.0)
+    ann: AnnSettings = AnnSettings()
     security: SecuritySettings = SecuritySettings()
     tracing: TracingSettings = TracingSettings()

@@ -12,15 +12,20 @@ from llmgr_core.ranker import Snapshot
 from llmgr_core.ranker.snapshot import UNKNOWN
 from services.contract import ranking_service_pb2
 from services.ranking.session_query import SessionQuery
+from services.ranking.shadow_scan import ShadowScan
 
 
 def rank_query(
-    query: SessionQuery, snapshot: Snapshot, between: Callable[[], None] | None = None
+    query: SessionQuery,
+    snapshot: Snapshot,
+    between: Callable[[], None] | None = None,
+    shadow: ShadowScan | None = None,
 ) -> ranking_service_pb2.RankSessionResponse:
     """Rank one session on one state of the catalogue; ``timing.model_ns`` and its parts are filled in.
 
     Unknown ids of the session and of the candidates are listed once each, in the order sent; unknown exclusions have nothing to
-    exclude. ``between`` is called now and then while the table is scored; what it raises ends the work.
+    exclude. ``between`` is called now and then while the table is scored; what it raises ends the work. ``shadow`` is shown
+    approximate rankings, whose items have no probability.
     """
     started = time.perf_counter_ns()
     clicks = snapshot.indices(query.clicks)
@@ -38,7 +43,9 @@ def rank_query(
     for index, score, probability in zip(
         ranking.indices.tolist(), ranking.scores.tolist(), ranking.probabilities.tolist(), strict=True
     ):
-        add(item_id=item_id(index), score=score, probability=probability)
+        add(item_id=item_id(index), score=score, probability=None if ranking.approximate else probability)
+    if ranking.approximate and shadow is not None:
+        shadow.offer(snapshot, ranking, (clicks, query.top_k, excluded, None, query.include_seen))
     if (stages := ranking.stages) is not None:
         reply.timing.encode_ns = stages.encode_ns
         reply.timing.score_ns = stages.score_ns

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from llmgr_core.artefacts.manifest import MANIFEST_NAME
+from llmgr_core.settings.ann import AnnSettings
 from services.ranking.array_directory import SharedArrays
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import Device, LiveRanker, store_identity
@@ -47,6 +48,7 @@ class BundleWatcher(threading.Thread):
         metrics: counts loads.
         device: where sessions are ranked.
         arrays: where rows and weights are held; see LiveRanker.open.
+        ann: approximate search; see LiveRanker.open.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class BundleWatcher(threading.Thread):
         metrics: RankingMetrics,
         device: Device = "cpu",
         arrays: SharedArrays | None = None,
+        ann: AnnSettings | None = None,
     ) -> None:
         super().__init__(name="bundle-watcher", daemon=True)
         self._current = current
@@ -69,6 +72,7 @@ class BundleWatcher(threading.Thread):
         self._metrics = metrics
         self._device = device
         self._arrays = arrays
+        self._ann = ann
         self._stopped = threading.Event()
         self._exchanging = threading.Lock()
         self.keeps_previous = False
@@ -143,7 +147,7 @@ class BundleWatcher(threading.Thread):
                 ranker.close()
 
     def _exchange(self) -> LiveRanker:
-        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device, self._arrays)
+        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device, self._arrays, self._ann)
         try:
             return self._current.exchange(ranker)
         except BaseException:

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.bundle import Bundle
-from llmgr_core.errors import ArtefactError
+from llmgr_core.errors import ArtefactError, LlmgrError
 from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
 from llmgr_core.ranker.parts import RankerParts
+from llmgr_core.ranker.snapshot import UNKNOWN
+from llmgr_core.settings.ann import AnnSettings
 from llmgr_core.store import EmbeddingStore, metadata
 from llmgr_core.store import Snapshot as StoreState
 from services.ranking.array_directory import SharedArrays, give_memory_back
+from services.ranking.row_search import RowSearch
 
 if TYPE_CHECKING:
     from llmgr_core.ranker.graphed_ranking import GraphedRanking
@@ -36,7 +39,12 @@ class LiveRanker:
     """
 
     def __init__(
-        self, bundle: Bundle, store: EmbeddingStore | None, device: Device = "cpu", arrays: SharedArrays | None = None
+        self,
+        bundle: Bundle,
+        store: EmbeddingStore | None,
+        device: Device = "cpu",
+        arrays: SharedArrays | None = None,
+        ann: AnnSettings | None = None,
     ) -> None:
         self.bundle = bundle
         self.version = bundle.version
@@ -46,6 +54,7 @@ class LiveRanker:
         self._transaction = -1
         self._arrays = arrays
         self.runtime = _runtime(bundle, store)
+        self._search = RowSearch(ann) if ann is not None and ann.enabled else None
         self._graphs: GraphedRanking | None = None
         if device != "cpu":
             from llmgr_core.ranker.graphed_ranking import GraphedRanking
@@ -54,7 +63,12 @@ class LiveRanker:
 
     @classmethod
     def open(
-        cls, bundle_path: Path, store_path: Path, device: Device = "cpu", arrays: SharedArrays | None = None
+        cls,
+        bundle_path: Path,
+        store_path: Path,
+        device: Device = "cpu",
+        arrays: SharedArrays | None = None,
+        ann: AnnSettings | None = None,
     ) -> LiveRanker:
         """Load and verify a bundle, build the rows of all items, catch up with the store and warm up.
 
@@ -62,12 +76,15 @@ class LiveRanker:
             store_path: directory of the embedding store; a bundle that ranks by ids alone does without one.
             device: where sessions are ranked.
             arrays: where rows and weights are held, together with the server's other processes; None keeps them here.
+            ann: whether, and how, a large table is searched approximately; None scans it exactly.
 
         Raises:
-            LlmgrError: this machine has no such device.
+            LlmgrError: this machine has no such device; approximate search without faiss, or on a GPU.
             ArtefactError: the bundle is missing, damaged, of another version, or the store holds another model's vectors.
             StoreError: the store is missing or cannot be read.
         """
+        if ann is not None and ann.enabled and device != "cpu":
+            raise LlmgrError("serve.ann is for ranking on the CPU", 'set serve.device="cpu" or serve.ann.enabled=false')
         bundle = Bundle.open(bundle_path, verify=True)
         if arrays is not None:
             bundle = _shared(bundle, arrays)
@@ -77,9 +94,10 @@ class LiveRanker:
             if store is not None:
                 _require_same_encoder(bundle, store)
                 _require_every_vector(bundle, store)
-            ranker = cls(bundle, store, device, arrays)
+            ranker = cls(bundle, store, device, arrays, ann)
             ranker.follow()
             ranker.share_rows()
+            ranker.build_index()
         except BaseException:
             if store is not None:
                 store.close()
@@ -90,7 +108,10 @@ class LiveRanker:
     @property
     def snapshot(self) -> Snapshot:
         """The newest state of rows and tombstones; take it once a request."""
-        return self.runtime.snapshot if self._graphs is None else self._graphs.snapshot()
+        if self._graphs is not None:
+            return self._graphs.snapshot()
+        snapshot = self.runtime.snapshot
+        return snapshot if self._search is None else self._search.on(snapshot)
 
     def follow(self) -> list[str] | None:
         """Take in what the store has committed since the last call.
@@ -101,6 +122,8 @@ class LiveRanker:
         Raises:
             StoreError: the store cannot be read; the rows stay as they are.
         """
+        if self._search is not None:
+            self._search.follow(self.runtime.snapshot)
         if self._store is None:
             return None
         # Asked before the log is read: a commit in between only makes the next call look once more.
@@ -111,6 +134,9 @@ class LiveRanker:
         while True:
             news = self._store.updates(self.snapshot.sequence, self.fingerprint)
             changes = [RowChange(one.item_id, one.vector, one.deleted) for one in news.updates]
+            if self._search is not None:
+                known = (self.runtime.snapshot.index_of(change.item_id) for change in changes if not change.removed)
+                self._search.changing(index for index in known if index != UNKNOWN)
             if changes or news.sequence != self.snapshot.sequence:
                 refused += self.runtime.apply(changes, news.sequence)
             if not news.behind:
@@ -132,6 +158,11 @@ class LiveRanker:
             share = self._arrays.share
             self.runtime.move_rows(lambda rows: rows.shared(share))
             give_memory_back()
+
+    def build_index(self) -> None:
+        """Build what an approximate search needs, where it is asked for."""
+        if self._search is not None:
+            self._search.build(self.runtime.snapshot)
 
     def warm_up(self) -> None:
         """Rank sessions of several lengths, so that the first request is as fast as the next one."""

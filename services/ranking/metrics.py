@@ -11,6 +11,7 @@ from services.observability.versions import Versions
 from services.ranking.current_ranker import CurrentRanker
 
 STAGE_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
+RECALL_BUCKETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.9999, 1.0)
 NANOSECONDS = 1e9
 METHODS = ("RankSession", "RankSessions", "GetInfo")
 
@@ -30,6 +31,7 @@ class RankingMetrics:
         follow_failures: looks at the store that failed.
         refused_vectors: stored vectors that no row could be made of.
         stuck: 1 while a ranking takes longer than any should.
+        ann_recall: share of the exact ranking's items (20 at most) that an approximate one held, for those that were repeated.
         bundle_loads: bundles loaded, by outcome ("served", "refused").
     """
 
@@ -56,6 +58,9 @@ class RankingMetrics:
         self.follow_failures = Counter(f"{prefix}_follow_failures", "Looks at the store that failed", registry=registry)
         self.refused_vectors = Counter(f"{prefix}_refused_vectors", "Vectors that cannot be used", registry=registry)
         self.stuck = Gauge(f"{prefix}_stuck", "Whether a ranking is stuck", registry=registry)
+        self.ann_recall = Histogram(
+            f"{prefix}_ann_recall", "Share of the exact ranking that was found", buckets=RECALL_BUCKETS, registry=registry
+        )
         self.bundle_loads = Counter(f"{prefix}_bundle_loads", "Bundles loaded", ["outcome"], registry=registry)
         for outcome in ("served", "refused"):
             self.bundle_loads.labels(outcome)

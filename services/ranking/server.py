@@ -28,6 +28,7 @@ from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
+from services.ranking.shadow_scan import ShadowScan
 from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
@@ -77,7 +78,7 @@ class RankingServer:
         self._security = ServerSecurity(settings.security, self._observer)
         self._security.require_safe_host(settings.host)
         served = signature_of(bundle_path, store_path)
-        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device, arrays))
+        self.current = CurrentRanker(LiveRanker.open(bundle_path, store_path, settings.device, arrays, settings.ann))
         self.metrics = RankingMetrics(self.registry)
         self.metrics.watch(self.current)
         self._follower = ChangeFollower(self.current, settings.poll_ms / 1e3, self.metrics)
@@ -90,7 +91,9 @@ class RankingServer:
             metrics=self.metrics,
             device=settings.device,
             arrays=arrays,
+            ann=settings.ann,
         )
+        self._shadow = ShadowScan(settings.ann, self.metrics) if settings.ann.enabled else None
         self._stopping = False
         exit_after = settings.exit_when_stuck_s if end_when_stuck and settings.exit_when_stuck_s else None
         self._watchdog = Watchdog(settings.stuck_after_s, self._stuck, exit_after)
@@ -130,6 +133,8 @@ class RankingServer:
         """Answer requests; health says SERVING from here on."""
         self._server.start()
         self._follower.start()
+        if self._shadow is not None:
+            self._shadow.start()
         self._watchdog.start()
         if self._settings.bundle_poll_s > 0:
             self._watcher.start()
@@ -159,6 +164,8 @@ class RankingServer:
             self._admin.close()
         self._watcher.stop()
         self._follower.stop()
+        if self._shadow is not None:
+            self._shadow.stop()
         self._watchdog.stop()
         for pool in (self._operations, self.ranking_pool, self.batch_pool):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -175,7 +182,7 @@ class RankingServer:
         )
         server = grpc.server(self._operations, interceptors=self._security.sync_interceptors(), options=options)
         server_health = SyncHealth(server, FULL_NAME)
-        answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking)
+        answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking, self._shadow)
         observed = functools.partial(unary_method, observer=self._observer)
         methods = {
             "RankSession": (observed("RankSession", messages.RankSessionRequest, answers.rank_session), ranking),

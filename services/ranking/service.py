@@ -17,6 +17,7 @@ from services.ranking.answers import rank_query
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
+from services.ranking.shadow_scan import ShadowScan
 from services.ranking.watchdog import Watchdog
 from services.server.errors import RequestError, deadline_exceeded, invalid_field, overloaded
 
@@ -38,6 +39,7 @@ class RankingMethods:
         metrics: what is counted.
         watchdog: looks after every ranking.
         pool: told how long one ranking keeps the others waiting.
+        shadow: repeats some of the approximate rankings exactly.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class RankingMethods:
         metrics: RankingMetrics,
         watchdog: Watchdog,
         pool: BoundedPool,
+        shadow: ShadowScan | None = None,
     ) -> None:
         self._current = current
         self._settings = settings
         self._metrics = metrics
         self._watchdog = watchdog
         self._pool = pool
+        self._shadow = shadow
         self._slots = threading.BoundedSemaphore(settings.ranking_slots)
         # Those who wait for a change must leave threads to those who do not.
         self._waiting = threading.BoundedSemaphore(max(settings.threads // 2, 1))
@@ -134,7 +138,7 @@ class RankingMethods:
                         raise deadline_exceeded()
 
                 still_wanted()
-                reply = rank_query(query, snapshot, still_wanted)
+                reply = rank_query(query, snapshot, still_wanted, self._shadow)
         finally:
             self._slots.release()
             self._pool.served(time.perf_counter() - began, waited=began - asked > SHORTEST_WAIT)

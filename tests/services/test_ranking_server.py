@@ -33,9 +33,9 @@ def slow_ranking(monkeypatch):
     release = threading.Event()
     original = service.rank_query
 
-    def rank_slowly(query, snapshot, between):
+    def rank_slowly(*given):
         release.wait(10.0)
-        return original(query, snapshot, between)
+        return original(*given)
 
     monkeypatch.setattr(service, "rank_query", rank_slowly)
     yield release
