@@ -162,6 +162,17 @@ def activate(path: Path, fingerprint: str) -> dict[str, Any]:
         return {"before": before, "active": chosen, "missing": len(store.missing_vectors(chosen))}
 
 
+@store_command("promote")
+def promote(path: Path) -> dict[str, Any]:
+    """Make a replica a store of its own, to go on where its embedding host was lost; its replica process must be stopped.
+
+    It gets an epoch of its own. An embedding server can write to it then, and a publisher send it to the other ranking hosts.
+    """
+    from llmgr_core.store.replica import promote as make_own
+
+    return {"epoch": make_own(path)}
+
+
 @store_command("export")
 @click.argument("directory", type=click.Path(path_type=Path))
 def export(path: Path, directory: Path) -> dict[str, Any]:
