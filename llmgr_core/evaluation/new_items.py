@@ -88,15 +88,26 @@ def found_new_items(ranks: Mapping[str, Sequence[Ranks]], bootstrap: PairedBoots
     return _ratios({name: (name, NEAREST_TEXT) for name in ranks if name != NEAREST_TEXT}, ranks, "nearest", bootstrap)
 
 
-def warm_change(ranks: Mapping[str, Sequence[Ranks]], bootstrap: PairedBootstrap) -> dict[str, Any] | None:
+def warm_change(
+    ranks: Mapping[str, Sequence[Ranks]], train_counts: npt.NDArray[np.integer], bootstrap: PairedBootstrap
+) -> dict[str, Any] | None:
     """What new items in the table leave of the metrics of clicked targets.
+
+    Args:
+        ranks: by scorer, one Ranks a seed, all of the same n examples.
+        train_counts: int [n], training clicks of each target; one without any, which only the whole table holds, is left out.
+        bootstrap: how the intervals are made; both tables are resampled together.
 
     Returns:
         ``{name: {masking: {metric: {"value", "without", "ratio", "low", "high"}}}}`` of every scorer that ranked both ways;
         None where none did.
     """
     pairs = {name: (name, name + AMONG_CLICKED) for name in ranks if name + AMONG_CLICKED in ranks}
-    return _ratios(pairs, ranks, "without", bootstrap) if pairs else None
+    clicked = np.flatnonzero(train_counts > 0)
+    if not pairs or not len(clicked):
+        return None
+    kept = {name: [one.select(clicked) for one in ranks[name]] for pair in pairs.values() for name in pair}
+    return _ratios(pairs, kept, "without", bootstrap)
 
 
 def _ratios(

@@ -68,11 +68,12 @@ def test_ratios_are_those_worked_out_by_hand_and_stand_in_the_tables():
         "frozen-text" + AMONG_CLICKED: hits("", 100),
         "id-only": hits("id-only", 50),
     }
-    change = warm_change(warm, bootstrap)
+    clicked = np.ones(200, dtype=np.int64)
+    change = warm_change(warm, clicked, bootstrap)
     assert list(change) == ["frozen-text"]
     assert change["frozen-text"]["masked"]["NDCG@20"]["ratio"] == pytest.approx(0.99)
     assert found_new_items(warm, bootstrap) is None
-    assert warm_change(new, bootstrap) is None
+    assert warm_change(new, clicked, bootstrap) is None
     counts = np.zeros(200, dtype=np.int64)
     split = {**compare(new, counts, choose_reference("auto", list(new)), bootstrap), "new_items": found, "warm": change}
     assert split["reference"] == NEAREST_TEXT
@@ -94,3 +95,14 @@ def test_rows_of_new_items_retain_nothing():
     ranks = {name: hits(name, 20 + 20 * number) for number, name in enumerate(("backbone", "fused", "teacher", NEAREST_TEXT))}
     ranks["fused" + AMONG_CLICKED] = hits("", 30)
     assert list(retention(ranks, np.full(200, 3), PairedBootstrap(50))["students"]) == ["fused"]
+
+
+def test_what_new_items_cost_is_counted_on_clicked_targets_alone():
+    """A target that nobody clicked is only in the whole table: finding it there is no gain of clicked ones."""
+    found, missed = np.float32(1.0), np.float32(99.0)
+    whole, alone = np.array([found, missed, found]), np.array([missed, found, found])
+    ranks = {"fused": [Ranks("fused", whole, whole)], "fused" + AMONG_CLICKED: [Ranks("", alone, alone)]}
+    change = warm_change(ranks, np.array([0, 3, 7]), PairedBootstrap(100))
+    assert change is not None
+    assert change["fused"]["masked"]["HR@10"]["ratio"] == pytest.approx(0.5)
+    assert warm_change(ranks, np.zeros(3, dtype=np.int64), PairedBootstrap(100)) is None

@@ -72,6 +72,9 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
     dataset = Dataset.open(artefact)
     batch_size = step.settings.evaluate.batch_size
     splits: dict[str, SplitRanks] = {}
+    if step.settings.evaluate.teacher_examples and step.run.tuned.is_dir():
+        # Found missing now rather than after everything else has been ranked.
+        open_artefact(step.run.tuned, "tuned").require_same_lineage(open_artefact(step.run.backbone, "backbone"))
     scorers = _scorers(step, dataset)
     more = _new_item_scorers(step, dataset, scorers) if len(dataset.heldout) else {}
     for split, examples in (("test", dataset.test), ("heldout", dataset.heldout)):
@@ -184,7 +187,7 @@ def _results(
         found[split] = compare(ranks, runs[0].train_counts, choose_reference(settings.reference, names), bootstrap)
         if new := found_new_items(ranks, bootstrap):
             found[split]["new_items"] = new
-        if warm := warm_change(ranks, bootstrap):
+        if warm := warm_change(ranks, runs[0].train_counts, bootstrap):
             found[split]["warm"] = warm
         if kept := retention(ranks, runs[0].train_counts, bootstrap):
             found[split]["retention"] = kept
