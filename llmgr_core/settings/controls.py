@@ -17,7 +17,8 @@ class ControlSettings(Section):
             for each item, as long as its own vector. Neither tells anything about the item any more.
         ids: False ranks by text alone: no item has an ID vector.
         history: "shuffled" puts the clicks of every prefix in a random order, in training and wherever the ranker is measured;
-            the item to predict stays the one that followed. The transition graph stays that of the true order.
+            the item to predict stays the one that followed. The transition graph stays that of the true order, and so do the
+            prefixes that the teacher ranked.
     """
 
     text_vectors: Literal["own", "permuted", "random"] = "own"

@@ -10,6 +10,7 @@ from typing import Any
 
 from llmgr_core.settings.distil import DistilSettings
 from llmgr_core.settings.engine import EngineSettings
+from llmgr_core.settings.transitions import TransitionSettings
 
 # Settings that change how a run goes on, not what it arrives at.
 INCIDENTAL = frozenset({"checkpoint_minutes", "device"})
@@ -36,14 +37,24 @@ FITTED_TRANSITIONS = frozenset(
     | {"text_new_targets", "text_new_sources", "text_new_rank"}
 )
 
+# What means nothing to a ranker without text, and to one that is no student of the tuned language model.
+OF_TEXT = frozenset({"text_below", "text_rank", "whitening", "text_dropout", "id_dropout"})
+OF_TEACHER = frozenset({"teacher", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"})
+TEXT_TRANSITIONS = frozenset(name for name in FITTED_TRANSITIONS if name.startswith("text_"))
+
 
 def training_settings(made: Mapping[str, Any]) -> dict[str, Any]:
     """Of the settings that a ranker's manifest names those that its weights depend on; what it does not name has its default.
 
+    What means nothing to the ranker's variant is left out.
+
     Raises:
         KeyError, ValidationError: settings of another program, or of another version of this one.
     """
-    shapes: dict[str, Any] = dict.fromkeys(TRAINED, True)
+    unused = (OF_TEXT if made["variant"] == "id-only" else frozenset()) | (
+        OF_TEACHER if made["variant"] != "fused" else frozenset()
+    )
+    shapes: dict[str, Any] = dict.fromkeys(TRAINED - unused, True)
     shapes["encoder"], shapes["controls"] = set(TRAINED_ENCODER), set(TRAINED_CONTROLS)
     engine = EngineSettings.model_validate(made["engine"]) if "engine" in made else None
     return {
@@ -52,3 +63,14 @@ def training_settings(made: Mapping[str, Any]) -> dict[str, Any]:
         "distil": DistilSettings.model_validate(made["distil"]).model_dump(include=shapes),
         "engine": engine and engine.model_dump(exclude=set(INCIDENTAL_ENGINE)),
     }
+
+
+def settings_without_text(made: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a ranker without text from end to end: two with the same are one, whatever is set for text.
+
+    Raises:
+        KeyError, ValidationError: see ``training_settings``.
+    """
+    fitted = DistilSettings.model_validate(made["distil"]).model_dump(include=set(FITTED))
+    transitions = TransitionSettings.model_validate(made["transitions"]).model_dump(exclude=set(TEXT_TRANSITIONS))
+    return {**training_settings(made), "fitted": fitted, "transitions": transitions}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,22 @@ def test_a_seed_reaches_the_last_training_only(small_run: Path) -> None:
     assert first.key != second.key
     assert first.needs == second.needs
     assert "seed=2" in second.command
+
+
+def test_a_ranker_without_text_is_taken_whatever_is_set_for_text(small_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    invoke("distil", "--variant", "id-only", "--run", str(run), "--json", *SMALL)
+    one, own = experiment(), SMALL[1::2]
+
+    def taken(*changes: str) -> bool:
+        overrides = (*own, *changes)
+        link = Links(RunDirectory(run), load_settings(None, overrides), None, overrides).of(one, one.rows[0], 1)
+        return link is not None and link.own
+
+    assert taken()
+    assert taken("distil.whitening=0.5", "distil.teacher=false", "transitions.text_kept=7")
+    assert not taken("distil.weight_decay=0.5")
+    assert not taken("transitions.window=3")
 
 
 def test_tuning_anew_means_embedding_anew(small_run: Path) -> None:

@@ -36,6 +36,21 @@ def test_it_is_settled_of_every_key_what_it_shapes(section, trained, fitted, inc
     assert sorted([*trained, *fitted, *incidental]) == sorted(section.model_fields)
 
 
+def test_a_ranker_without_text_is_the_same_whatever_is_set_for_text():
+    def made(variant: str, **distil: float) -> dict:
+        settings = DistilSettings(**distil).model_dump()
+        return {"seed": 1, "variant": variant, "distil": settings, "transitions": TransitionSettings().model_dump()}
+
+    plain, other = made("id-only"), made("id-only", whitening=0.5, text_below=3, teacher=False, id_dropout=0.9)
+    del plain["transitions"]["text_kept"], plain["distil"]["text_below"]
+    assert ranker_keys.settings_without_text(plain) == ranker_keys.settings_without_text(other)
+    assert ranker_keys.settings_without_text(plain) != ranker_keys.settings_without_text(made("id-only", heldout_loss=0.5))
+    frozen, other = made("frozen-text"), made("frozen-text", teacher=False)
+    assert ranker_keys.training_settings(frozen) == ranker_keys.training_settings(other)
+    assert ranker_keys.training_settings(frozen) != ranker_keys.training_settings(made("frozen-text", id_dropout=0.9))
+    assert ranker_keys.training_settings(made("fused")) != ranker_keys.training_settings(made("fused", teacher=False))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with a ranker over frozen text."""

@@ -14,8 +14,7 @@ from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.settings import Settings
 from llmgr_core.settings.controls import ControlSettings
 from llmgr_core.settings.distil import DistilSettings
-from llmgr_core.settings.ranker_keys import INCIDENTAL, INCIDENTAL_ENGINE
-from llmgr_core.settings.transitions import TransitionSettings
+from llmgr_core.settings.ranker_keys import INCIDENTAL, INCIDENTAL_ENGINE, TEXT_TRANSITIONS
 
 if TYPE_CHECKING:
     from llmgr_core.artefacts.directory import Draft
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from trainer.distil.student import TextVectors
 
 VARIANTS = ("fused", "id-only", "frozen-text")
-TEXT_TRANSITIONS = {name for name in TransitionSettings.model_fields if name.startswith("text_")}
 
 
 @step_command("distil")
@@ -168,7 +166,7 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
         "seed": settings.seed,
         "variant": variant,
         "distil": settings.distil.model_dump(exclude=set(INCIDENTAL) | _without_effect(settings.distil, variant)),
-        "transitions": settings.transitions.model_dump(exclude=TEXT_TRANSITIONS if variant == "id-only" else None),
+        "transitions": settings.transitions.model_dump(exclude=set(TEXT_TRANSITIONS) if variant == "id-only" else None),
         **({"engine": settings.engine.model_dump(exclude=set(INCIDENTAL_ENGINE))} if variant == "frozen-text" else {}),
     }
 

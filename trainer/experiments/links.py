@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from llmgr_core.artefacts import Artefact, Manifest, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.artefacts.manifest import MANIFEST_NAME, hash_value
 from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.run_directory import RunDirectory
 from llmgr_core.settings import Settings, load_settings
+from llmgr_core.settings.ranker_keys import settings_without_text
 from trainer.commands import distil, pretrain, tune
 from trainer.experiments.definition import Experiment, Row, as_overrides
 
@@ -240,6 +243,18 @@ def _is_result(path: Path, kind: str, inputs: list[Link], made: dict[str, Any]) 
     artefacts: list[Artefact] = []
     try:
         artefacts = [open_artefact(link.path, link.kind) for link in inputs]
-        return finished_artefact(path, kind, artefacts, made) is not None
+        if finished_artefact(path, kind, artefacts, made) is not None:
+            return True
+        return made.get("variant") == "id-only" and _ranks_alike(open_artefact(path, kind), artefacts, made)
     except ArtefactError:
         return False
+
+
+def _ranks_alike(ranker: Artefact, inputs: list[Artefact], made: dict[str, Any]) -> bool:
+    """Whether a ranker without text was made with other settings for text alone, or before there were some of them."""
+    lineage = {kind: digest for one in inputs for kind, digest in one.lineage().items()}
+    try:
+        alike = settings_without_text(ranker.manifest.settings) == settings_without_text(made)
+    except (ValidationError, KeyError):
+        return False
+    return alike and ranker.manifest.inputs == lineage and all((ranker.path / name).is_file() for name in ranker.manifest.files)
