@@ -78,7 +78,7 @@ def explain_session(
         attention: of the same ranker.
         clicks: int64, item indices in click order; -1 (unknown) is left out.
         k: how many items, at least 1.
-        also: int64, further items to explain wherever they stand.
+        also: int64, further items to explain wherever they stand; named twice, shown once.
 
     Raises:
         InputError: no click is known.
@@ -89,7 +89,7 @@ def explain_session(
     nothing = np.zeros(0, dtype=np.int64)
     ranking = rank_all(snapshot, clicks, nothing)
     best = ranking.indices[:k]
-    further = nothing if also is None else also[~np.isin(also, best)]
+    further = nothing if also is None else np.array(list(dict.fromkeys(also[~np.isin(also, best)].tolist())), dtype=np.int64)
     items = np.concatenate([best, further])
     read = read_clicks(snapshot, clicks)
     found = Attention(None, "no click has a row: items are ranked by popularity")

@@ -128,6 +128,13 @@ def _stacked(axes: Axes, found: ExplainedSession) -> None:
 
 
 def _save(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> None:
+    try:
+        _write(path, size, draw)
+    except OSError as error:
+        raise InputError(f"--plot {path} cannot be written: {error.strerror}", "name another place") from None
+
+
+def _write(path: Path, size: tuple[float, float], draw: Callable[[Figure], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".svg":
         with svg_figure(size) as (figure, written):
