@@ -130,6 +130,15 @@ def test_a_picture_of_what_a_file_does_not_hold_is_refused_by_name(
     assert "block 'a'" in str(result.exception)
 
 
+@pytest.mark.parametrize("text", ["{} {}", "{name}", "{:.2f}"])
+def test_a_format_that_does_not_take_its_figure_is_shown_with_it(copied: tuple[Path, Path], text: str) -> None:
+    cell = Figure(text=text, of=(("splits",),))
+    block = FiguresBlock(kind="figures", columns=("a",), rows=(FigureRow(label="x", file="beauty-mean.json", cells=(cell,)),))
+    with pytest.raises(InputError, match="does not take the values") as caught:
+        figures_table(block, ResultFiles(copied[1]))
+    assert len(str(caught.value)) < 300
+
+
 def test_what_cannot_be_written_is_named(copied: tuple[Path, Path], tmp_path: Path) -> None:
     page, results = copied
     (tmp_path / "file").write_text("")

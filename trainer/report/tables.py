@@ -12,6 +12,7 @@ from trainer.report.result_files import Provenance, ResultFiles
 
 RESULTS_LINK = "../benchmarks/results"
 COMMIT_DIGITS = 7
+SHOWN_OF_VALUE = 60
 
 
 def levels_table(block: LevelsBlock, files: ResultFiles) -> str:
@@ -118,8 +119,9 @@ def _figure(cell: Figure, file: str, files: ResultFiles) -> str:
     values = [files.at(cell.file or file, place) for place in cell.of]
     try:
         return cell.text.format(*(value * cell.factor if isinstance(value, (int, float)) else value for value in values))
-    except (IndexError, ValueError) as error:
-        raise InputError(f"the text {cell.text!r} does not take the values {values} of {file}: {error}") from None
+    except (IndexError, ValueError, KeyError, TypeError) as error:
+        shown = ", ".join(str(value)[:SHOWN_OF_VALUE] for value in values)
+        raise InputError(f"the text {cell.text!r} does not take the values {shown} of {file}: {error}") from None
 
 
 def _of(values: Mapping[str, Any], key: str, where: str) -> Any:
