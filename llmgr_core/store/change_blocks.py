@@ -10,8 +10,10 @@ from llmgr_core.store import metadata
 from llmgr_core.store.metadata import Encoder
 from llmgr_core.store.reading import EmbeddingStore
 from llmgr_core.store.records import (
+    Change,
     DamagedRecordError,
     ItemRecord,
+    Operation,
     item_key,
     pack_item,
     sequence_key,
@@ -55,8 +57,8 @@ class ChangeBlock:
     """The changes after one sequence up to another, with the rows they lead to, as they stand in LMDB.
 
     Applying a block twice, or one that overlaps what was applied, changes nothing. An item whose last change lies beyond the
-    block is in it in its newest state under the sequence of its last change in the block, so that every prefix of the blocks
-    is a store that hangs together.
+    block is in it with its newest text under the sequence and the operation of its last change in the block, so that every
+    prefix of the blocks is a store that hangs together.
 
     Attributes:
         epoch: of the store it was read from.
@@ -143,7 +145,7 @@ class _Reading:
     def __init__(self, store: EmbeddingStore, transaction: Any, since: int) -> None:
         self._store, self._transaction, self._since = store, transaction, since
         self._items: dict[str, ItemRecord | None] = {}
-        self._last: dict[str, int] = {}
+        self._last: dict[str, Change] = {}
         self._vectors: dict[bytes, bytes] = {}
         self._bytes = 0
 
@@ -161,7 +163,7 @@ class _Reading:
                 self._store.note_damage("changes", str(reached), error)
                 continue
             changes.append((bytes(key), bytes(value)))
-            self._last[change.item_id] = reached
+            self._last[change.item_id] = change
             self._take(change.item_id)
         items = [self._item_row(item_id, item, reached) for item_id, item in self._items.items() if item is not None]
         return ChangeBlock(
@@ -190,5 +192,6 @@ class _Reading:
 
     def _item_row(self, item_id: str, item: ItemRecord, reached: int) -> Row:
         if item.sequence > reached:
-            item = item._replace(sequence=self._last[item_id])
+            last = self._last[item_id]
+            item = item._replace(sequence=last.sequence, deleted=last.operation is Operation.DELETE)
         return item_key(item_id), pack_item(item)
