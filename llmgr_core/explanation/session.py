@@ -59,7 +59,12 @@ class SessionExplanation:
         return drops if self.parts is not None else np.full_like(drops, np.nan)
 
     def strongest_click(self, number: int) -> int | None:
-        """The click whose removal costs item ``number`` the most of its score and makes it fall; None where none does."""
+        """The click whose removal costs item ``number`` the most of its score and makes it fall; None where none does.
+
+        An item that is not ranked cannot fall.
+        """
+        if not self.placement.ranks[number]:
+            return None
         if len(self.clicks) == 1 and self.parts is not None:
             return 0
         drops = np.nan_to_num(self.score_drops[:, number], nan=-np.inf)

@@ -119,6 +119,18 @@ def test_a_session_as_tables_names_titles_and_the_click_that_carries(small_run: 
     assert "carries" in shown
 
 
+def test_an_item_that_is_never_ranked_says_so(small_run: Path, model: Path, tmp_path: Path) -> None:
+    """A clicked item is no recommendation: no click carries it, alone or among others."""
+    for clicks in (("id-3",), ("id-3", "id-4")):
+        found = told(small_run, model, "session", *clicks, "--candidate", "id-3", "--top-k", "1")["items"][-1]
+        assert (found["item_id"], found["rank"], found["strongest_click"]) == ("id-3", None, None)
+        plot = ("--plot", str(tmp_path / "seen.svg"))
+        shown = explain(small_run, model, "session", *clicks, "--candidate", "id-3", "--top-k", "1", *plot).stdout
+        assert "(never ranked)" in shown
+        assert "#0" not in shown
+        assert "never. " in (tmp_path / "seen.svg").read_text()
+
+
 def test_a_test_example_shows_what_came_next(small_run: Path, model: Path) -> None:
     dataset = Dataset.open(open_artefact(small_run / "dataset", "dataset"))
     record = told(small_run, model, "session", "--test-example", "3", "--top-k", "2")

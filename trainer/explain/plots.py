@@ -87,7 +87,8 @@ def plot_session(run: ExplainedRun, found: ExplainedSession, path: Path) -> None
         raise InputError("no click of this session can be encoded: there is nothing to draw", "leave --plot out")
     clicks = np.arange(len(one.clicks))[-SHOWN_CLICKS:]
     drops = one.score_drops[clicks].T
-    labels = [f"{rank}. {_short(run.title(int(item)))}" for rank, item in zip(one.placement.ranks, one.items, strict=True)]
+    named = zip(one.placement.ranks, one.items, strict=True)
+    labels = [f"{rank or 'never'}. {_short(run.title(int(item)))}" for rank, item in named]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(max(len(clicks), 3), 5))

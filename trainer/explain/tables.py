@@ -207,7 +207,7 @@ def _agreement(found: Neighbourhood, names: list[str]) -> Table:
     columns = ["", *(title for title, _, _ in told), *present]
     table = _table("How far the lists agree: neighbours alike the item, neighbours shared", columns, left=0)
     for name in present:
-        shares = [f"{100 * share:.0f} %" for _, key, _ in told if (share := getattr(found.views[name], key)) is not None]
+        shares = [_share(getattr(found.views[name], key)) for _, key, _ in told]
         shared = [
             "" if other == name else str(found.shared.get((name, other), found.shared.get((other, name)))) for other in present
         ]
@@ -235,12 +235,17 @@ def _clicks_of(found: ExplainedSession, item: int) -> str:
 
 
 def _place(found: ExplainedSession, number: int) -> str:
-    return f"#{int(found.explanation.placement.ranks[number]):,}"
+    rank = int(found.explanation.placement.ranks[number])
+    return f"#{rank:,}" if rank else "(never ranked)"
 
 
 def _title(run: ExplainedRun, item: int) -> Text:
     # Text: titles are the catalogue's own and may look like markup.
     return Text(run.title(item)[:TITLE_WIDTH])
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _signed(value: float) -> str:
