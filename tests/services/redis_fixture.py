@@ -166,8 +166,10 @@ class Replication:
 
 
 @pytest.fixture
-def replication(redis: RedisServer) -> Iterator[Callable[..., Replication]]:
-    """Makes replications through ``redis``, and stops them after the test."""
+def replication(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Replication]]:
+    """Makes replications through ``redis`` that look more often than usual, and stops them after the test."""
+    monkeypatch.setattr("services.replication.replica.WAIT_MS", 50)
+    monkeypatch.setattr("services.replication.publisher.BEAT_SECONDS", 0.1)
     made: list[Replication] = []
 
     def make(**settings: Any) -> Replication:

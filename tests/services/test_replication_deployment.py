@@ -34,7 +34,7 @@ def require(program: str, way: str) -> str:
 
 def test_no_call_fails_while_a_ranker_behind_haproxy_stops(catalogue, tmp_path):
     haproxy = require("haproxy", "apt-get install haproxy")
-    settings = free_port_settings(not_serving_s=1.5)
+    settings = free_port_settings(not_serving_s=1.2, drain_s=0.5)
     rankers = [RankingServer(catalogue.bundle, catalogue.store, settings) for _ in range(3)]
     for ranker in rankers:
         ranker.start()
@@ -58,7 +58,7 @@ def test_no_call_fails_while_a_ranker_behind_haproxy_stops(catalogue, tmp_path):
 
             wait_until(answers, "HAProxy does not answer")
             # All three must have passed a health check before one may go.
-            time.sleep(1.5)
+            time.sleep(0.8)
             stopping = threading.Thread(target=rankers[0].stop)
             stopping.start()
             calls = 0

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from llmgr_core.store import EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter
+from llmgr_core.store import Delete, EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter
 from llmgr_core.store.change_blocks import read_block
 from llmgr_core.store.errors import StoreDamagedError
 from llmgr_core.store.pruning import Pruning
@@ -19,9 +19,13 @@ from llmgr_core.store.whole_copy import ArrivingCopy, CopyEnd, CopyHead, CopyPar
 ENCODER = Encoder("e" * 64, 4, "no model")
 
 
-def insert(writer, name, seed):
+def put(name, seed):
     vector = np.random.default_rng(seed).normal(size=4)
-    return writer.write([Put(name, b"{}", (EmbeddedText.of(ENCODER.fingerprint, f"text {seed}", vector),))])[0].sequence
+    return Put(name, b"{}", (EmbeddedText.of(ENCODER.fingerprint, f"text {seed}", vector),))
+
+
+def insert(writer, name, seed):
+    return writer.write([put(name, seed)])[0].sequence
 
 
 @pytest.fixture
@@ -29,10 +33,12 @@ def source(tmp_path):
     """A store in which items were edited, deleted and brought back."""
     with StoreWriter.open(tmp_path / "source") as writer:
         writer.activate(ENCODER)
+        operations = []
         for number in range(30):
-            insert(writer, f"item-{number % 12}", number)
+            operations.append(put(f"item-{number % 12}", number))
             if number % 5 == 0:
-                writer.delete(f"item-{(number + 3) % 12}")
+                operations.append(Delete(f"item-{(number + 3) % 12}"))
+        writer.write(operations)
         yield writer
 
 
