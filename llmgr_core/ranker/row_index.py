@@ -6,6 +6,7 @@ rows in half precision: what it finds is scored again from the float32 rows.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -38,7 +39,7 @@ class RowIndex:
         self.cells = max(min(int(4 * math.sqrt(rows.count)), rows.count // TRAINING_ROWS_PER_CELL), 1)
         self._index = faiss.index_factory(rows.dimension, f"IVF{self.cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
         self._index.by_residual = False
-        self._index.nprobe = min(probes, self.cells)
+        self._probes = faiss.SearchParametersIVF(nprobe=min(probes, self.cells))
         self._index.cp.niter = TRAINING_ROUNDS
         self._index.cp.max_points_per_centroid = TRAINING_ROWS_PER_CELL
         # Counts for this thread alone: a request's thread must not wait for others.
@@ -48,9 +49,15 @@ class RowIndex:
         for start in range(0, rows.count, BLOCK_ROWS):
             self._index.add(_points(rows, np.arange(start, min(start + BLOCK_ROWS, rows.count)), cosine))
 
+    def looking_into(self, probes: int) -> RowIndex:
+        """The same index, with another number of cells looked into."""
+        other = copy.copy(self)
+        other._probes = _faiss().SearchParametersIVF(nprobe=min(probes, self.cells))
+        return other
+
     def search(self, query: npt.NDArray[np.float32], most: int) -> npt.NDArray[np.int64]:
         """Indices int64 [m <= most] of the rows nearest to a query float32 [d] in the cells that are looked into."""
-        found: npt.NDArray[np.int64] = self._index.search(query[None], most)[1][0]
+        found: npt.NDArray[np.int64] = self._index.search(query[None], most, params=self._probes)[1][0]
         return found[found >= 0]
 
 

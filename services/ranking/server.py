@@ -29,6 +29,7 @@ from services.ranking.metrics import RankingMetrics
 from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
 from services.ranking.shadow_scan import ShadowScan
+from services.ranking.warm_up import WarmUp
 from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
@@ -101,6 +102,7 @@ class RankingServer:
         self.ranking_pool = BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3)
         self.batch_pool = BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches")
         self._server, self._health = self._assemble()
+        self._warm_up = WarmUp(self._server, self.current, settings, self._watchdog, self.ranking_pool)
         self._page: MetricsPage | None = None
         self._admin: AdminServer | None = None
         self.port = 0
@@ -130,7 +132,11 @@ class RankingServer:
         return None if self._admin is None else self._admin.port
 
     def start(self) -> None:
-        """Answer requests; health says SERVING from here on."""
+        """Answer requests; health says SERVING from here on, after a few calls of its own.
+
+        Raises:
+            LlmgrError: it does not answer them.
+        """
         self._server.start()
         self._follower.start()
         if self._shadow is not None:
@@ -138,6 +144,11 @@ class RankingServer:
         self._watchdog.start()
         if self._settings.bundle_poll_s > 0:
             self._watcher.start()
+        try:
+            self._warm_up.run()
+        except BaseException:
+            self.stop()
+            raise
         self._health.set_serving(True)
 
     def stop(self) -> None:
@@ -160,6 +171,7 @@ class RankingServer:
         self._health.set_serving(not draining)
 
     def _close(self) -> None:
+        self._warm_up.end()
         if self._admin is not None:
             self._admin.close()
         self._watcher.stop()

@@ -29,8 +29,9 @@ def health_of(address: str, name: str = FULL_NAME) -> int:
 
 @pytest.fixture
 def slow_ranking(monkeypatch):
-    """Rankings that last until the test sets the event."""
+    """Rankings that last, once the test has cleared the event, until it sets it again."""
     release = threading.Event()
+    release.set()
     original = service.rank_query
 
     def rank_slowly(*given):
@@ -102,6 +103,7 @@ def test_metrics_count_calls_by_code_and_stages(serve_ranking):
 
 def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, slow_ranking):
     server = serve_ranking(max_queue=3, threads=2, retry_after_ms=70)
+    slow_ranking.clear()
     with RankingClient(server.address, retry=NO_RETRIES, timeout=10.0) as client, ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(client.rank, ["item-1"]) for _ in range(3)]
         while server.ranking_pool._admitted < 3:
@@ -122,6 +124,7 @@ def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, sl
 
 def test_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slow_ranking):
     server = serve_ranking(max_queue=4, threads=2)
+    slow_ranking.clear()
     with RankingClient(server.address, retry=NO_RETRIES) as client, ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(client.rank, ["item-1"], timeout=0.2) for _ in range(4)]
         for one in waiting:
@@ -135,12 +138,13 @@ def test_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slo
 
 
 def test_an_unexpected_error_shows_an_id_but_never_its_text(serve_ranking, monkeypatch):
-    def fail(query, snapshot, between):
+    def fail(*given):
         raise RuntimeError("secret /path/of/weights")
 
+    server = serve_ranking()
     monkeypatch.setattr(service, "rank_query", fail)
     with (
-        RankingClient(serve_ranking().address, metadata=[("x-request-id", "visit-7")]) as client,
+        RankingClient(server.address, metadata=[("x-request-id", "visit-7")]) as client,
         pytest.raises(ServiceError) as raised,
     ):
         client.rank(["item-1"])
@@ -151,6 +155,7 @@ def test_an_unexpected_error_shows_an_id_but_never_its_text(serve_ranking, monke
 
 def test_stopping_lets_calls_in_flight_finish(serve_ranking, slow_ranking):
     server = serve_ranking()
+    slow_ranking.clear()
     with RankingClient(server.address, timeout=10.0) as client, ThreadPoolExecutor(2) as pool:
         running = pool.submit(client.rank, ["item-1"])
         while not server.ranking_pool._admitted:

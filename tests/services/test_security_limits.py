@@ -17,8 +17,8 @@ from services.contract import embedding_service_pb2 as embedding
 from services.contract import ranking_service_pb2 as ranking
 from services.embedding.background import serve_in_background
 from services.embedding.service import EmbeddingService
+from services.ranking.current_ranker import CurrentRanker
 from services.ranking.server import RankingServer
-from services.ranking.service import RankingMethods
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING, GOAWAY = 4, 6, 7
@@ -245,9 +245,9 @@ def fault_details(address: str, method: str, raw: bytes = b"") -> str:
 
 @pytest.mark.parametrize("method", ["RankSession", "RankSessions", "GetInfo"])
 def test_a_fault_of_the_ranking_server_is_told_by_an_id_alone(serve_ranking, monkeypatch, method):
-    name = {"RankSession": "rank_session", "RankSessions": "rank_sessions", "GetInfo": "get_info"}[method]
-    monkeypatch.setattr(RankingMethods, name, failing)
-    told = fault_details(serve_ranking().address, f"/llmgr.v1.RankingService/{method}")
+    server = serve_ranking()
+    monkeypatch.setattr(CurrentRanker, "ranker", property(failing))
+    told = fault_details(server.address, f"/llmgr.v1.RankingService/{method}")
     assert "visit-9" in told
     assert not any(word in told for word in (SECRET, "RuntimeError", "Traceback"))
 
