@@ -41,7 +41,7 @@ class DistilSettings(TrainingSettings):
     text_below: int = Field(default=0, ge=0)
     text_rank: int = Field(default=256, ge=1, le=4096)
     whitening: float = Field(default=1.0, ge=0.0, le=1.0)
-    text_dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    text_dropout: float = Field(default=0.2, ge=0.0, le=0.99)
     id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     teacher: bool = True
     teacher_examples: int = Field(default=8192, ge=0)

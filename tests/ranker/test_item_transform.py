@@ -9,6 +9,7 @@ import torch
 from llmgr_core.errors import InputError
 from llmgr_core.ranker.item_transform import FixedInputDropout, ItemTransform
 from llmgr_core.ranker.whitening import Whitening, unit_length
+from llmgr_core.settings.distil import DistilSettings
 
 
 @pytest.fixture
@@ -122,6 +123,13 @@ def test_input_dropout_drops_its_share_evenly_and_keeps_the_mean(share: float) -
     assert float((dropped == 0).float().mean(dim=0).sub(share).abs().max()) < 0.04
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
     assert torch.equal(dropout.eval()(values), values)
+
+
+def test_no_share_that_can_be_set_drops_everything() -> None:
+    """Shares are rounded to 1/256: a larger one would be all, and the scale of what is kept infinite."""
+    with pytest.raises(ValueError, match="text_dropout"):
+        DistilSettings(text_dropout=0.999)
+    assert torch.isfinite(FixedInputDropout(DistilSettings(text_dropout=0.99).text_dropout).train()(torch.ones(8, 8))).all()
 
 
 @pytest.mark.parametrize(("rank", "dimension"), [(10, 8), (20, 64)])
