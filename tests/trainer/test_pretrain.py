@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from llmgr_core.encoders import EncoderSettings
-from llmgr_core.errors import ArtefactError, InputError
+from llmgr_core.errors import ArtefactError, InputError, SettingsError
 from llmgr_core.evaluation import BackboneScorer, PopularityScorer, evaluate, summarise
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples, Sessions
@@ -180,6 +180,10 @@ def test_commands_train_once_evaluate_and_explain_themselves(prepared):
         assert "backbone" in (prepared / "evaluation" / name).read_text()
     for name in ("test-buckets.svg", "test-differences.svg"):
         assert (prepared / "evaluation" / "plots" / name).read_text().startswith("<?xml")
+
+    nobody = CliRunner().invoke(evaluate_command, [*run, "--set", "evaluate.reference=nobody"])
+    assert isinstance(nobody.exception, SettingsError)
+    assert "there are popularity, floor, backbone, or auto" in str(nobody.exception)
 
     same_seed = CliRunner().invoke(evaluate_command, [*run, "--seed-run", str(prepared)])
     assert isinstance(same_seed.exception, ArtefactError)

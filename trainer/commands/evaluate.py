@@ -13,7 +13,7 @@ from rich.console import Console
 
 from llmgr_core.artefacts import Artefact, Manifest, open_artefact
 from llmgr_core.command_line.step import Step, step_command
-from llmgr_core.errors import ArtefactError
+from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
         open_artefact(step.run.tuned, "tuned").require_same_lineage(open_artefact(step.run.backbone, "backbone"))
     scorers = _scorers(step, dataset)
     more = _new_item_scorers(step, dataset, scorers) if len(dataset.heldout) else {}
+    _require_reference(step, [one.name for one in (*scorers, *(one for added in more.values() for one in added))])
     for split, examples in (("test", dataset.test), ("heldout", dataset.heldout)):
         if not len(examples):
             continue
@@ -95,6 +96,16 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
     if not splits:
         raise ArtefactError(f"{step.run.dataset} holds no test examples", "prepare the data with another split")
     return splits, dataset
+
+
+def _require_reference(step: Step, names: Sequence[str]) -> None:
+    """Refuse a reference that nobody is, before anything is ranked."""
+    wanted = step.settings.evaluate.reference
+    if wanted in ("auto", *names) or (wanted == "teacher" and step.settings.evaluate.teacher_examples):
+        return
+    raise SettingsError(
+        f"evaluate.reference={wanted!r} is no scorer of {step.run.root}", f"there are {', '.join(names)}, or auto"
+    )
 
 
 def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
@@ -212,6 +223,7 @@ def _mean_of_seeds(runs: Sequence[Path], step: Step) -> dict[str, Any]:
     if len(set(seeds)) != len(seeds):
         raise ArtefactError(f"runs with the seeds {seeds}: a mean over seeds needs different ones", "set `seed` in each run")
     shared = [split for split in read[0][1] if all(split in splits for _, splits in read)]
+    _require_reference(step, list(dict.fromkeys(name for split in shared for name in read[0][1][split].ranks)))
     splits = {split: [one[split] for _, one in read] for split in shared}
     return _results(protocols[0]["data"], splits, step, seeds, protocols[0]["dataset"])
 
