@@ -13,6 +13,7 @@ import torch
 
 from llmgr_core.artefacts import Artefact
 from llmgr_core.artefacts.manifest import hash_file, hash_value
+from llmgr_core.device import choose_device
 from llmgr_core.engine.adapter import ADAPTER_CONFIG, ADAPTER_DIRECTORY, ADAPTER_WEIGHTS, attach_adapter
 from llmgr_core.engine.engine_reference import EngineReference
 from llmgr_core.engine.language_model import LanguageModel, load_language_model
@@ -68,7 +69,7 @@ class SemanticEngine:
         """
         directory = find_model(settings.model, settings.revision)
         base_hash = hash_model(directory)
-        model = load_language_model(directory, settings.dtype, choose_device(settings.device))
+        model = load_language_model(directory, settings.dtype, choose_device(settings.device, "engine.device"))
         if adapter is None:
             return cls(settings, model.eval(), base_hash)
         attach_adapter(model, adapter)
@@ -198,19 +199,3 @@ class SemanticEngine:
                     "damaged weights or an overflow: fetch the model again, or set engine.dtype to fp32",
                 )
             yield places, part
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of a settings value; "auto" is a GPU where there is one.
-
-    Raises:
-        InputError: no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}", "set engine.device to auto") from None
-    return device

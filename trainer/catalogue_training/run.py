@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from llmgr_core.device import choose_device
 from llmgr_core.errors import InputError
 from llmgr_core.graphs import ExampleLoader, SessionBatch
 from llmgr_core.progress import Reporter
@@ -95,8 +96,7 @@ class CatalogueTraining(ABC, Generic[Model]):
         if not len(examples):
             raise InputError("no training session has two clicks, so there is nothing to predict", "bring longer sessions")
         self.options, self.section, self.reporter, self.checkpoints = settings, section, reporter, checkpoints
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(automatic if settings.device == "auto" else settings.device)
+        self.device = choose_device(settings.device, f"{section}.device")
         self.validation = validation
         torch.manual_seed(seed)
         self.model = self.make_model(len(examples)).to(self.device)

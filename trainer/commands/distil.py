@@ -55,6 +55,7 @@ def command(step: Step, *, variant: str) -> None:
     import torch
 
     from llmgr_core.data import Dataset
+    from llmgr_core.device import choose_device
     from trainer.distil.controls import controlled_text, shuffled_clicks
     from trainer.distil.finishing import finish_ranker
     from trainer.distil.inputs import encoder_fingerprint, read_text_vectors
@@ -72,7 +73,7 @@ def command(step: Step, *, variant: str) -> None:
     validation, heldout = dataset.validation.evenly_spread(distil.validation_examples), dataset.heldout_validation
     if distil.controls.history == "shuffled":
         validation, heldout = shuffled_clicks(validation), shuffled_clicks(heldout)
-    device = distil.device if distil.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(distil.device, "distil.device")
     standing = None if step.force else standing_ranker(path, inputs, settings, text)
     with draft_artefact(path, "ranker", inputs, settings) as draft:
         if standing is not None:
@@ -184,6 +185,10 @@ def _inputs(step: Step, variant: str) -> list[Artefact]:
         )
     if variant == "id-only" and not step.settings.distil.controls.ids:
         raise SettingsError("distil.controls.ids=false leaves the variant 'id-only' nothing to rank by", "take another variant")
+    if step.settings.distil.text_below == 1 and variant != "id-only":
+        raise SettingsError(
+            "distil.text_below=1 leaves no item with training clicks a text to learn from", "0 gives every item its text"
+        )
     if step.settings.distil.text_below and not step.settings.distil.controls.ids:
         raise SettingsError(
             "distil.text_below leaves clicked items nothing but their IDs, distil.controls.ids=false takes those away",
