@@ -1,12 +1,14 @@
 """How long after EmbedItem has answered OK an item is in the rankings.
 
-    python benchmarks/freshness.py                       a synthetic bundle over MiniLM (`llmgr model minilm` first)
-    python benchmarks/freshness.py --run runs/beauty     the bundle of a run, over an empty store of its own
-    python benchmarks/freshness.py --out results.json
+    llmgr bench freshness                                a synthetic bundle over MiniLM (`llmgr model minilm` first)
+    llmgr bench freshness --run runs/beauty              the bundle of a run, over an empty store of its own
+    llmgr bench freshness --load 200                     while 200 sessions a second are ranked, too
+    llmgr bench freshness --direct --load 200            no language model: from the store's commit
+    llmgr bench freshness --out results.json
 
 Both servers run as processes on one store. After each OK, RankSession is asked for the new item alone, again and again, until
 it is in the answer: what passes until then is the figure, the calls' own time included. Nothing is waited for by sequence; how
-long a call with `min_sequence` takes right after another OK is measured beside it.
+long a call with `min_sequence` takes right after another OK is measured beside it. Load is Poisson, by a process of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -25,6 +30,12 @@ TARGET_MS = 100.0
 TARGET_QUANTILE = 0.99
 SYNTHETIC_ITEMS = 12_101
 GIVE_UP_SECONDS = 5.0
+DIRECT_DIMENSION = 384
+LOAD_SLICE_SECONDS = 5.0
+RANK_SESSION = "/llmgr.v1.RankingService/RankSession"
+
+# Item number to its id and the change of the store it came with.
+Insert = Callable[[int], tuple[str, int]]
 
 
 def synthetic_bundle(path: Path, model: str) -> None:
@@ -55,81 +66,172 @@ def quantiles(values: list[float]) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in zip(("p50_ms", "p90_ms", "p99_ms", "max_ms"), numbers, strict=True)}
 
 
-@click.command("freshness", help="Time from EmbedItem's OK until the item is ranked.")
-@click.option("--run", "run_directory", type=click.Path(file_okay=False, path_type=Path), help="Run with a bundle/.")
-@click.option("--model", default="minilm", show_default=True, help="Language model under the synthetic bundle.")
-@click.option("--inserts", type=click.IntRange(10), default=300, show_default=True, help="Items inserted in one repeat.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, as JSON.")
-def command(run_directory: Path | None, model: str, inserts: int, repeats: int, out: Path | None) -> None:
+def by_embedding_server(stack: ExitStack, scratch: Path, places: tuple[str, ...]) -> Insert:
+    """Inserts as a shop makes them."""
     from llmgr_core.data.item import Item
-    from llmgr_core.evaluation.protocol import commit, machine
-    from services.client import EmbeddingClient, RankingClient
+    from services.client import EmbeddingClient
     from services.client.local_server import ServerProcess
 
-    random = np.random.default_rng(3)
+    server = stack.enter_context(ServerProcess("embedding", scratch, *places))
+    client = stack.enter_context(EmbeddingClient(server.address))
+    return lambda number: (
+        f"benchmark-{number}",
+        client.embed(Item(f"benchmark-{number}", title=f"Lamp number {number}")).sequence,
+    )
+
+
+def into_the_store(stack: ExitStack, store: Path, fingerprint: str, dimension: int) -> Insert:
+    """Inserts of random vectors by the store's own writer, in this process."""
+    from llmgr_core.store import EmbeddedText, Encoder, StoreWriter
+
+    writer = stack.enter_context(StoreWriter.open(store))
+    writer.activate(Encoder(fingerprint, dimension, "random numbers"))
+    random = np.random.default_rng(5)
+
+    def insert(number: int) -> tuple[str, int]:
+        text = EmbeddedText.of(fingerprint, f"text {number}", random.normal(size=dimension))
+        return f"benchmark-{number}", writer.put(f"benchmark-{number}", b"{}", text).sequence
+
+    return insert
+
+
+@contextmanager
+def load(address: str, requests: list[bytes], rate: float) -> Iterator[list[Any]]:
+    """Rankings at this rate for as long as the block lasts; gives the outcomes of slices of LOAD_SLICE_SECONDS."""
+    from services.load.open_loop import run_apart
+    from services.load.plan import LoadPlan, Method, poisson_times
+
+    ended, outcomes = threading.Event(), []
+    random = np.random.default_rng(6)
+
+    def keep_up() -> None:
+        while not ended.is_set():
+            times = poisson_times(rate, LOAD_SLICE_SECONDS, random)
+            outcomes.append(run_apart(LoadPlan.of_one(Method.at("RankSession", address, RANK_SESSION), times, requests)))
+
+    thread = threading.Thread(target=keep_up)
+    if rate:
+        thread.start()
+        # The client's process needs a moment to start.
+        time.sleep(1.0)
+    try:
+        yield outcomes
+    finally:
+        ended.set()
+        if rate:
+            thread.join()
+
+
+def measured(ranking: Any, insert: Insert, first: int, inserts: int) -> tuple[list[float], ...]:
+    """Milliseconds until each insert was ranked, of calls with min_sequence, and of the same call with nothing to wait for.
+
+    Inserts 2 * inserts items, from number ``first`` on.
+    """
+    random = np.random.default_rng(first)
+
+    def pause() -> None:
+        # Of random length, so that inserts do not fall into step with the ranker's looks at the store.
+        time.sleep(random.uniform(0.0, 0.03))
+
+    def until_ranked(number: int) -> float:
+        pause()
+        item_id, _ = insert(number)
+        answered = time.perf_counter()
+        while time.perf_counter() - answered < GIVE_UP_SECONDS:
+            if ranking.rank([], candidate_ids=[item_id]).items:
+                return (time.perf_counter() - answered) * 1e3
+        raise click.ClickException(f"{item_id} was not ranked within {GIVE_UP_SECONDS} s")
+
+    def with_sequence(number: int) -> float:
+        pause()
+        item_id, sequence = insert(number)
+        answered = time.perf_counter()
+        found = ranking.rank([], candidate_ids=[item_id], min_sequence=sequence).items
+        assert found, f"{item_id} is missing from a ranking that knows of change {sequence}"
+        return (time.perf_counter() - answered) * 1e3
+
+    def of_a_known_item(number: int) -> float:
+        pause()
+        asked = time.perf_counter()
+        ranking.rank([], candidate_ids=[f"benchmark-{number}"])
+        return (time.perf_counter() - asked) * 1e3
+
+    polled = [until_ranked(first + place) for place in range(inserts)]
+    awaited = [with_sequence(first + inserts + place) for place in range(inserts)]
+    return polled, awaited, [of_a_known_item(first + place) for place in range(inserts)]
+
+
+@click.command("freshness", help=(__doc__ or "").replace("\n\n    ", "\n\n\b\n    "))
+@click.option("--run", "run_directory", type=click.Path(file_okay=False, path_type=Path), help="Run with a bundle/.")
+@click.option("--model", default="minilm", show_default=True, help="Language model under the synthetic bundle.")
+@click.option("--direct", is_flag=True, help="Write into the store, without an embedding server.")
+@click.option("--inserts", type=click.IntRange(10), default=300, show_default=True, help="Items inserted in one repeat.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--load", "rate", type=click.FloatRange(0.0), default=0.0, show_default=True, help="Sessions a second meanwhile.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, as JSON.")
+def command(
+    run_directory: Path | None, model: str, direct: bool, inserts: int, repeats: int, rate: float, out: Path | None
+) -> None:
+    from llmgr_core.bundle import Bundle
+    from llmgr_core.evaluation.protocol import commit, machine
+    from services.client import RankingClient
+    from services.client.local_server import ServerProcess
+    from services.load.session_source import SessionSource
+    from services.ranking.synthetic_bundle import SyntheticBundle
+
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bundle = scratch / "bundle" if run_directory is None else run_directory / "bundle"
-        if run_directory is None:
-            synthetic_bundle(bundle, model)
+        path = scratch / "bundle" if run_directory is None else run_directory / "bundle"
+        if run_directory is None and direct:
+            SyntheticBundle(SYNTHETIC_ITEMS, DIRECT_DIMENSION, "synthetic").write(path)
+        elif run_directory is None:
+            synthetic_bundle(path, model)
         # The run's own store stays as it is: the inserts of a benchmark do not belong there.
         store = scratch / "store"
-        places = ("--bundle", str(bundle), "--store", str(store))
-        inserting = stack.enter_context(ServerProcess("embedding", scratch, *places))
+        places = ("--bundle", str(path), "--store", str(store))
+        bundle = Bundle.open(path, verify=False)
+        if direct:
+            insert = into_the_store(stack, store, bundle.fingerprint or "", bundle.ranker.description.text_dimension)
+        else:
+            insert = by_embedding_server(stack, scratch, places)
         serving = stack.enter_context(ServerProcess("ranking", scratch, *places))
-        embedding = stack.enter_context(EmbeddingClient(inserting.address))
         ranking = stack.enter_context(RankingClient(serving.address, timeout=10.0))
         items = ranking.info().items
+        requests = SessionSource.from_bundle(bundle.parts).requests(2000, np.random.default_rng(2))
 
-        def insert(number: int) -> tuple[str, int]:
-            # A pause of random length, so that inserts do not fall into step with the ranker's looks at the store.
-            time.sleep(random.uniform(0.0, 0.03))
-            item_id = f"benchmark-{number}"
-            return item_id, embedding.embed(Item(item_id, title=f"Lamp number {number}")).sequence
-
-        def until_ranked(number: int) -> float:
-            item_id, _ = insert(number)
-            answered = time.perf_counter()
-            while time.perf_counter() - answered < GIVE_UP_SECONDS:
-                if ranking.rank([], candidate_ids=[item_id]).items:
-                    return (time.perf_counter() - answered) * 1e3
-            raise click.ClickException(f"{item_id} was not ranked within {GIVE_UP_SECONDS} s")
-
-        def with_sequence(number: int) -> float:
-            item_id, sequence = insert(number)
-            answered = time.perf_counter()
-            found = ranking.rank([], candidate_ids=[item_id], min_sequence=sequence).items
-            assert found, f"{item_id} is missing from a ranking that knows of change {sequence}"
-            return (time.perf_counter() - answered) * 1e3
-
-        until_ranked(0)
-        polled, awaited, number = [], [], 1
-        for _ in range(repeats):
-            polled.append([until_ranked(number + place) for place in range(inserts)])
-            awaited.append([with_sequence(number + inserts + place) for place in range(inserts)])
-            number += 2 * inserts
+        measured(ranking, insert, 0, 1)
+        polled, awaited, known = [], [], []
+        with load(serving.address, requests, rate) as outcomes:
+            for number in range(repeats):
+                one, other, floor = measured(ranking, insert, 2 + 2 * inserts * number, inserts)
+                polled.append(one)
+                awaited.append(other)
+                known.append(floor)
 
     everything = [delay for repeat in polled for delay in repeat]
     within = float(np.mean([delay <= TARGET_MS for delay in everything]))
     figures = {
         "rankable": quantiles(everything),
         "call with min_sequence": quantiles([delay for repeat in awaited for delay in repeat]),
+        "call for a known item": quantiles([delay for repeat in known for delay in repeat]),
     }
     result = {
         "benchmark": "freshness",
         "protocol": {
-            "bundle": "of a run" if run_directory else f"random weights, {SYNTHETIC_ITEMS} items, over {model}",
+            "bundle": "of a run" if run_directory else f"random weights, {SYNTHETIC_ITEMS} items",
             "items": items,
             "store": "empty at first",
             "inserts": inserts,
             "repeats": repeats,
-            "measured": "from the OK of EmbedItem to the first RankSession reply with the item, calls included",
+            "from": "the commit of the store" if direct else "the OK of EmbedItem",
+            "to": "the first RankSession reply with the item, calls included",
+            "load_per_s": rate,
         },
         "figures": {
             **figures,
             "rankable, by repeat": [quantiles(repeat) for repeat in polled],
             "share within target": within,
+            "load": [one.summary() for one in outcomes],
         },
         "targets": {"ms": TARGET_MS, "share": TARGET_QUANTILE},
         "reached": within >= TARGET_QUANTILE,
@@ -137,8 +239,8 @@ def command(run_directory: Path | None, model: str, inserts: int, repeats: int, 
         "commit": commit(),
         "machine": machine(),
     }
-    print(f"{len(everything)} inserts beside {items} items")
-    for name in ("rankable", "call with min_sequence"):
+    print(f"{len(everything)} inserts beside {items} items and {rate:g} sessions/s")
+    for name in figures:
         print(
             f"{name:<23}"
             + "  ".join(f"{key.removesuffix('_ms')} {value:.1f} ms" for key, value in result["figures"][name].items())

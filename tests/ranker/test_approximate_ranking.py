@@ -11,7 +11,7 @@ import pytest
 from llmgr_core.errors import LlmgrError
 from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
 from llmgr_core.ranker.approximate_snapshot import ApproximateSnapshot
-from llmgr_core.ranker.item_rows import ItemRows
+from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 from llmgr_core.ranker.row_index import RowIndex
 from llmgr_core.settings.encoder import EncoderSettings
 
@@ -135,3 +135,11 @@ def test_without_faiss_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(LlmgrError, match="faiss is not installed"):
         RowIndex(ItemRows.from_array(clustered(300, 8)), cosine=True, probes=4)
+
+
+def test_rows_of_many_blocks_are_gathered_in_any_order() -> None:
+    table = clustered(3 * BLOCK_ROWS, 4)
+    rows = ItemRows.from_array(table)
+    mixed = np.random.default_rng(5).integers(0, len(table), 500)
+    for indices in (mixed, np.sort(mixed), np.array([BLOCK_ROWS]), np.array([BLOCK_ROWS - 1, BLOCK_ROWS]), NOTHING):
+        np.testing.assert_allclose(rows.vectors(indices), table[indices], rtol=1e-5, atol=1e-6)
