@@ -150,6 +150,7 @@ def _run(chosen: argparse.Namespace, setting: Setting, command: str) -> int:
             "each result checked against float64, then timed: on a CPU in turns, medians of the rounds; "
             "on CUDA inside CUDA graphs over inputs that rotate past the L2 cache"
         ),
+        "seed": 0,
         "command": command,
         "commit": commit(),
         "machine": machine(setting.device),
