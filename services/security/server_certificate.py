@@ -34,6 +34,13 @@ class CertificateFiles:
     def paths(self) -> list[Path]:
         return [self.certificate, self.private_key, *([self.authorities] if self.authorities else [])]
 
+    def signature(self) -> Signature:
+        """What changes when one of them does; () where one is missing, as in the middle of a renewal."""
+        try:
+            return signature_of(self.paths)
+        except OSError:
+            return ()
+
 
 @dataclass(frozen=True)
 class CheckedCertificate:
@@ -56,6 +63,15 @@ class CheckedCertificate:
         Raises:
             InputError: unreadable, no PEM, expired, a key that others can read or that is another certificate's.
         """
+        while True:
+            before = files.signature()
+            read = cls._read_once(files)
+            # The check opens the files a second time: a renewal in between would pass bytes that nobody checked.
+            if files.signature() == before:
+                return read
+
+    @classmethod
+    def _read_once(cls, files: CertificateFiles) -> CheckedCertificate:
         chain, private_key = read_file(files.certificate), read_secret(files.private_key)
         authorities = None if files.authorities is None else read_file(files.authorities)
         try:
@@ -102,7 +118,7 @@ class ServerCertificate:
         self._files = files
         self._on_reload = on_reload
         self._checking = threading.Lock()
-        self._seen = self._signature()
+        self._seen = self._files.signature()
         self._served = CheckedCertificate.read(files)
 
     @property
@@ -130,7 +146,7 @@ class ServerCertificate:
     def refresh(self) -> bool:
         """Look at the files; returns whether another certificate is in use now."""
         with self._checking:
-            signature = self._signature()
+            signature = self._files.signature()
             if signature == self._seen:
                 return False
             self._seen = signature
@@ -141,9 +157,3 @@ class ServerCertificate:
                 return False
         self._on_reload(None)
         return True
-
-    def _signature(self) -> Signature:
-        try:
-            return signature_of(self._files.paths)
-        except OSError:
-            return ()

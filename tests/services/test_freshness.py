@@ -78,9 +78,12 @@ def test_thousands_of_changes_at_once_are_all_taken_in(catalogue, serve_ranking)
 
     count = 9000
     text = EmbeddedText.of(FINGERPRINT, "one text for all", vector_of(1))
-    with catalogue.writer() as writer, RankingClient(serve_ranking().address) as client:
+    with catalogue.writer() as writer:
+        server = serve_ranking()
         written = writer.write([Put(f"bulk-{number}", b"{}", (text,)) for number in range(count)])
-        ranking = client.rank([f"bulk-{count - 1}"], min_sequence=written[-1].sequence, timeout=5.0)
+        assert server.current.wait_for(written[-1].sequence, 60.0)
+    with RankingClient(server.address) as client:
+        ranking = client.rank([f"bulk-{count - 1}"], min_sequence=written[-1].sequence)
         assert not ranking.fallback
         assert client.info().items == ITEMS + count
 

@@ -23,7 +23,10 @@ from services.client import connection as client_connection
 from services.client.calls import RetryPolicy
 from services.embedding.background import serve_in_background
 from services.ranking.server import RankingServer
+from services.security import server_certificate
 from services.security.certificate_dates import not_after
+from services.security.server_certificate import CertificateFiles, CheckedCertificate
+from services.security.watched_files import read_secret
 
 NO_RETRIES = RetryPolicy(attempts=1)
 
@@ -151,6 +154,20 @@ def test_a_certificate_swapped_under_load_fails_no_call(serve_ranking, authority
     assert failures == []
     assert len(serials) == 5
     assert reloads(server, "certificate", "taken") >= 5
+
+
+def test_a_renewal_between_two_reads_gives_no_pair_of_old_and_new(authority, monkeypatch):
+    pair = authority.issue("server")
+    renewals = [pair]
+
+    def renewed_before_the_key(path):
+        if renewals:
+            authority.renew(renewals.pop())
+        return read_secret(path)
+
+    monkeypatch.setattr(server_certificate, "read_secret", renewed_before_the_key)
+    read = CheckedCertificate.read(CertificateFiles(pair.certificate, pair.key))
+    assert (read.chain, read.private_key) == (pair.certificate.read_bytes(), pair.key.read_bytes())
 
 
 def reloads(server: RankingServer, file: str, outcome: str) -> float:
