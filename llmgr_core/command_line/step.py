@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -30,6 +30,32 @@ class Step:
     overrides: tuple[str, ...] = ()
 
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def run_option(description: str) -> Callable[[Function], Function]:
+    """The option --run, given to the function as ``run_directory``."""
+    return click.option(
+        "--run",
+        "run_directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs/default"),
+        show_default=True,
+        help=description,
+    )
+
+
+def settings_options(function: Function) -> Function:
+    """The options --config and --set, given to the function as ``config`` and ``overrides`` for ``load_settings``."""
+    config = click.option(
+        "--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with settings (see configs/)."
+    )
+    overrides = click.option(
+        "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."
+    )
+    return config(overrides(function))
+
+
 def step_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Declare a step: a click command whose function gets a Step first.
 
@@ -38,24 +64,8 @@ def step_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
     def declare(function: Callable[..., Any]) -> click.Command:
         @click.command(name)
-        @click.option(
-            "--run",
-            "run_directory",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("runs/default"),
-            show_default=True,
-            help="Directory that holds every artefact of this run.",
-        )
-        @click.option(
-            "--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with settings (see configs/)."
-        )
-        @click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="SECTION.KEY=VALUE",
-            help="Override one setting; may be repeated.",
-        )
+        @run_option("Directory that holds every artefact of this run.")
+        @settings_options
         @click.option("--json", "as_json", is_flag=True, help="Report progress as JSON lines even on a terminal.")
         @click.option("--force", is_flag=True, help="Do the step again even if its result is up to date.")
         @functools.wraps(function)

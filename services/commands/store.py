@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmgr_core.command_line.step import run_option
 from llmgr_core.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -34,14 +35,7 @@ def store_command(name: str) -> Callable[[Callable[..., dict[str, Any]]], click.
 
     def declare(function: Callable[..., dict[str, Any]]) -> click.Command:
         @command.command(name)
-        @click.option(
-            "--run",
-            "run_directory",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("runs/default"),
-            show_default=True,
-            help="Run whose store it is.",
-        )
+        @run_option("Run whose store it is.")
         @click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="The store's own directory instead.")
         @click.option("--json", "as_json", is_flag=True, help="Print JSON even on a terminal.")
         @functools.wraps(function)

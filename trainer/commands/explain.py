@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from llmgr_core.command_line.step import run_option, settings_options
 from llmgr_core.errors import InputError
 from llmgr_core.progress import Reporter
 from llmgr_core.run_directory import RunDirectory
@@ -66,20 +67,8 @@ def _explanation(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
     def declare(function: Callable[..., None]) -> click.Command:
         @command.command(name)
-        @click.option(
-            "--run",
-            "run_directory",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("runs/default"),
-            show_default=True,
-            help="Run directory; its dataset, ranker and store are read, nothing in it is written.",
-        )
-        @click.option(
-            "--config", type=click.Path(dir_okay=False, path_type=Path), help="TOML file with settings (see configs/)."
-        )
-        @click.option(
-            "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."
-        )
+        @run_option("Run directory; its dataset, ranker and store are read, nothing in it is written.")
+        @settings_options
         @click.option(
             "--variant",
             type=click.Choice(["fused", "frozen-text", "id-only"]),
