@@ -9,7 +9,9 @@ import warnings
 import torch
 
 CHOICES = ("auto", "torch", "torch_scatter", "triton")
-FLOATS_OF_TRITON = (torch.float32, torch.float16, torch.bfloat16)
+# What the kernels take, by Triton's names.
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FLOATS_OF_TRITON = tuple(DTYPES.values())
 
 
 def interpreting() -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import triton.language as tl
 
 from kernels.attention_readout import backward, forward
 from kernels.compilation import Configuration
+from kernels.dispatch import DTYPES
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 OF_GRAPH = {"node_offsets_ptr": "*i64", "last_node_ptr": "*i64", "node_clicks_ptr": "*fp32", "num_sessions": "i32"}
 OF_FORWARD = ["nodes", "of_last", "of_node", "bias", "score", "output", "output_bias", "out", "joined"]
 OF_BACKWARD = ["nodes", "of_node", "score", "query", "grad_joined", "grad_nodes", "grad_query", "grad_hidden"]

@@ -27,12 +27,12 @@ from kernels.benchmark.plot import draw_roofline
 from kernels.benchmark.report import HEADER, as_json, lines_of
 from kernels.benchmark.roofs import H200, Roofs, measured_roofs
 from kernels.benchmark.sessions import session_source
+from kernels.dispatch import DTYPES
 
 # A quick run begins no case after so long, and so ends within two minutes.
 QUICK_SECONDS = 90.0
 # Seconds of timing that a way gets.
 QUICK_BUDGET, FULL_BUDGET = 0.25, 2.0
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:

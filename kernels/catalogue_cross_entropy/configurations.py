@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-import torch
-
 from kernels.catalogue_cross_entropy import tile_sizes
 from kernels.catalogue_cross_entropy.forward import (
     ROWS,
@@ -22,8 +20,8 @@ from kernels.catalogue_cross_entropy.session_gradient import (
 )
 from kernels.catalogue_cross_entropy.table_gradient import catalogue_table_gradient_kernel
 from kernels.compilation import TARGETS, Configuration
+from kernels.dispatch import DTYPES
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Each dtype, the kind of tiles it takes, and on which chips.
 KINDS = (("fp16", "half", TARGETS), ("bf16", "half", TARGETS), ("fp32", "single", (80,)), ("fp32", "single_hopper", (90,)))
 TILED: dict[str, tuple[Any, tile_sizes.TilesByWidth]] = {

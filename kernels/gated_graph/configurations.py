@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from kernels.compilation import Configuration
+from kernels.dispatch import DTYPES
 from kernels.gated_graph.backward import (
     gated_layers_backward_kernel,
     parts_of_launch,
@@ -18,7 +17,6 @@ from kernels.gated_graph.launch import STEP, constants, padded_dimension, produc
 from kernels.gated_graph.project import CHUNK, gated_project_forward_kernel
 from kernels.gated_graph.wide import wide_edges_kernel
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 EVERY = [(name, d) for name, dtype in DTYPES.items() for d in (16, 32, 64, 128) if padded_dimension(d, dtype) == d]
 # What every kernel of the layer is told of the graph, and sizes that vary.
 GRAPH = {"blocks_ptr": "*i64", "planes_ptr": "*i32", "degrees_ptr": "*i32", "plane_words": "i32", "num_planes": "i32"}

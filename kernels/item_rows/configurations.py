@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from kernels.compilation import Configuration
+from kernels.dispatch import DTYPES
 from kernels.item_rows import distinct
 from kernels.item_rows.backward import CHUNKS_AT_ONCE, chunk_size, item_rows_chunk_kernel, item_rows_run_kernel
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def _chunks(dtype: str, d: int, block: int, numbers: str) -> Configuration:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-import torch
-
 from kernels.compilation import TARGETS, Configuration
+from kernels.dispatch import DTYPES
 from kernels.score_topk import launch_plan
 from kernels.score_topk.block_maxima import block_maxima_kernel
 from kernels.score_topk.exact_keys import block_keys_kernel, candidate_keys_kernel
@@ -15,15 +14,8 @@ from kernels.score_topk.launch_plan import BATCH, CHUNK, EXACT_ITEMS, EXACT_WARP
 from kernels.score_topk.ranking import ranking_kernel
 from kernels.score_topk.select_blocks import select_blocks_kernel
 
-# What z and the table are multiplied in: z goes to float32 unless both have one dtype.
-DTYPES = (
-    (torch.float32, "fp32", "fp32"),
-    (torch.float16, "fp16", "fp16"),
-    (torch.bfloat16, "bf16", "bf16"),
-    (torch.float32, "fp32", "fp16"),
-    (torch.float32, "fp32", "bf16"),
-)
-TABLE_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# z and the table, as they are multiplied: z goes to float32 unless both have one dtype.
+PAIRS = (("fp32", "fp32"), ("fp16", "fp16"), ("bf16", "bf16"), ("fp32", "fp16"), ("fp32", "bf16"))
 LISTS = {
     "exclude_items_ptr": "*i64",
     "exclude_bounds_ptr": "*i64",
@@ -40,13 +32,13 @@ def _block_maxima() -> Iterator[Configuration]:
     sizes = dict.fromkeys(("num_sessions", "num_items", "num_parts"), "i32")
     shapes = (("1 x 12k", 1, 12_101), ("1 x 1M", 1, 10**6), ("1024 x 1M", 1024, 10**6))
     edits = ("", " by session", " by tile")
-    for (dtype, z_type, table_type), d, (shape, num_sessions, num_items), edited, target in product(
-        DTYPES, (64, 128), shapes, edits, TARGETS
+    for (z_type, table_type), d, (shape, num_sessions, num_items), edited, target in product(
+        PAIRS, (64, 128), shapes, edits, TARGETS
     ):
         many = num_sessions > launch_plan.FEW_SESSIONS
         if many and edited == " by session":
             continue
-        plan = launch_plan.catalogue_plan(num_sessions, num_items, d, dtype, target)
+        plan = launch_plan.catalogue_plan(num_sessions, num_items, d, DTYPES[z_type], target)
         lists = LISTS | (SESSIONS if edited == " by tile" else {}) if edited else {}
         yield Configuration(
             name=f"score_topk block_maxima {z_type} x {table_type} d={d} {shape}{edited} sm_{target}",
@@ -88,12 +80,12 @@ def _select_blocks() -> Iterator[Configuration]:
 
 
 def _exact_keys() -> Iterator[Configuration]:
-    for (z_dtype, z_type, table_type), lists, d in product(DTYPES, (False, True), (64, 128)):
+    for (z_type, table_type), lists, d in product(PAIRS, (False, True), (64, 128)):
         given = LISTS if lists else {}
         shared = {
             **dict.fromkeys(name for name in LISTS if name not in given),
             "D": d,
-            "STEP_D": launch_plan.exact_step(d, z_dtype, TABLE_DTYPES[table_type]),
+            "STEP_D": launch_plan.exact_step(d, DTYPES[z_type], DTYPES[table_type]),
             "ITEMS": EXACT_ITEMS,
             "BATCH": BATCH,
             "HAS_EXCLUDE": lists,

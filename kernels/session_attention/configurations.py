@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import triton.language as tl
 
 from kernels.compilation import Configuration
+from kernels.dispatch import DTYPES
 from kernels.session_attention import backward, forward, last_row
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _GRADIENTS = ["grad", "grad_projected"]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import product
 
-from kernels.catalogue_cross_entropy.configurations import DTYPES, KINDS
+from kernels.catalogue_cross_entropy.configurations import KINDS
 from kernels.catalogue_cross_entropy.forward import input_precision
 from kernels.compilation import Configuration
+from kernels.dispatch import DTYPES
 from kernels.target_rank.forward import TILES, target_rank_kernel
 
 CONFIGURATIONS = [

@@ -9,6 +9,7 @@ import torch
 from topk_cases import problem
 
 from kernels.compilation import all_configurations
+from kernels.dispatch import DTYPES
 from kernels.score_topk import launch_plan
 
 
@@ -24,7 +25,7 @@ def test_every_block_size_and_width_is_listed() -> None:
             assert found >= {(plan.block_v, plan.block_d) for plan in plans}
 
 
-SHORT = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+SHORT = {dtype: name for name, dtype in DTYPES.items()}
 KERNELS = ("block_maxima_kernel", "select_blocks_kernel", "block_keys_kernel", "candidate_keys_kernel", "ranking_kernel")
 
 

@@ -5,27 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits_found import WaitsFound
 
 from kernels import GatedGraphWeights, build_session_graph, gated_graph_project_into
 from kernels.gated_graph.placing import placed
 
 ROWS, POSITIONS = torch.tensor([1, -1, 0, -1, 2, 0]), torch.tensor([2, 0, 3, 1, 0, 4])
-
-
-class Waits(TorchDispatchMode):
-    """Operations whose result the host has to read before it goes on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        name = function.name().split("::")[1].split(".")[0]
-        masks = any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in arguments[1:2] or ())
-        if name in ("nonzero", "_local_scalar_dense", "masked_select") or (name == "index" and masks):
-            self.found.append(name)
-        return function(*arguments, **(options or {}))
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -34,9 +19,9 @@ def test_rows_stand_in_their_places_and_the_rest_is_as_it_was(in_place: bool) ->
     expected = out.clone()
     # The fifth is in no prompt, the sixth behind the end of one.
     expected[1, 2], expected[0, 3] = projected[0], projected[2]
-    with Waits() as seen:
+    with WaitsFound() as waits:
         found = placed(projected, out, ROWS, POSITIONS, in_place)
-    assert seen.found == []
+    assert waits.found == []
     assert torch.equal(found, expected)
     assert torch.equal(out, expected) == in_place
 
@@ -61,7 +46,7 @@ def test_what_no_kernel_takes_is_placed_that_way_on_a_device(num_layers: int, mo
 
         device = torch.device("cuda", 0)
 
-    with Waits() as seen:
+    with WaitsFound() as waits:
         found = gated_graph_project_into(*arguments, out.as_subclass(Elsewhere), rows, positions)
-    assert seen.found == []
+    assert waits.found == []
     torch.testing.assert_close(found.as_subclass(torch.Tensor), expected)

@@ -10,8 +10,8 @@ from kernels.benchmark.ops.gated_graph import backward_cases, layer_cases
 from kernels.benchmark.ops.item_rows import item_rows_cases
 from kernels.benchmark.ops.packing import packing_cases
 from kernels.benchmark.ops.placing import backward_cases as placing_backward_cases
-from kernels.benchmark.ops.placing import in_place_cases
-from kernels.benchmark.ops.projection import into_cases, pooled_cases
+from kernels.benchmark.ops.placing import in_place_cases, into_cases
+from kernels.benchmark.ops.projection import pooled_cases
 from kernels.benchmark.ops.ranking import ranking_cases
 from kernels.benchmark.ops.session_vectors import attention_cases, readout_cases
 from kernels.benchmark.ops.target_rank import target_rank_cases

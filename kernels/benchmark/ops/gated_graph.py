@@ -49,6 +49,15 @@ def ready_graph(graph: SessionGraph, setting: Setting) -> SessionGraph:
     return placed
 
 
+def plain_layers(graph: SessionGraph, weights: GatedGraphWeights, num_layers: int = 1) -> dict[str, Function]:
+    """The layers from nodes to nodes in operations of torch alone."""
+    source, target = graph.edge_source, graph.edge_target
+    return {
+        EAGER: lambda nodes: recbole_style(nodes, source, target, weights, num_layers),
+        "eager GRUCell, index_add": lambda nodes: gru_cell_index_add(nodes, source, target, weights, num_layers),
+    }
+
+
 def eager_layers(graph: SessionGraph, weights: GatedGraphWeights, setting: Setting, num_layers: int) -> dict[str, Function]:
     """Every baseline of the layers, from nodes to nodes."""
     source, target = graph.edge_source, graph.edge_target
@@ -60,8 +69,7 @@ def eager_layers(graph: SessionGraph, weights: GatedGraphWeights, setting: Setti
         return gated_graph_layers_scatter(nodes, graph, weights, num_layers)
 
     return {
-        EAGER: lambda nodes: recbole_style(nodes, source, target, weights, num_layers),
-        "eager GRUCell, index_add": lambda nodes: gru_cell_index_add(nodes, source, target, weights, num_layers),
+        **plain_layers(graph, weights, num_layers),
         "dense padded bmm": lambda nodes: dense_padded(nodes, dense, weights, num_layers),
         "torch-scatter": scatter,
         "PyG": lambda nodes: pyg_convolutions(nodes, source, target, weights, num_layers),

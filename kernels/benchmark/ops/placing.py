@@ -1,4 +1,4 @@
-"""The layers and W_p straight into prompts as tuning takes them: in place without gradients, a copy and gradients with."""
+"""The layers and W_p straight into prompts: into a copy of them, in place, and with gradients."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from kernels.benchmark.baselines.gated_graph import gru_cell_index_add, recbole_style
 from kernels.benchmark.cases import Case, Deviation, Prepared, Setting, against
-from kernels.benchmark.ops.gated_graph import EAGER, D, graph_bytes, layer_flop, placed_weights, ready_graph
+from kernels.benchmark.ops.gated_graph import EAGER, D, graph_bytes, layer_flop, placed_weights, plain_layers, ready_graph
 from kernels.benchmark.ways import ways_of
 from kernels.gated_graph import GatedGraphWeights, folded, gated_graph_project_into
 from kernels.gated_graph.reference import gated_graph_layers_reference
@@ -19,6 +18,23 @@ from kernels.session_graph import SessionGraph
 Function = Callable[..., torch.Tensor]
 # Of the prompt, before the first node.
 FIRST_POSITION = 2
+
+
+def into_cases(setting: Setting) -> Iterator[Case]:
+    """A prompt a session: its nodes' rows from FIRST_POSITION on, in a copy of the prompts."""
+    for num_sessions, width in setting.size([(8, 32)], [(256, 2048)], [(1024, 2048), (1024, 4096)]):
+        graph = setting.sessions.graph(num_sessions)
+        positions = _positions(graph)
+        rows = num_sessions * positions
+        yield Case(
+            op="project_into",
+            shape=f"B={num_sessions} L=1 T={positions} D={width}",
+            moved_bytes=(graph.num_nodes * D + width * D + (2.0 * rows - graph.num_nodes) * width) * setting.item_bytes
+            + graph_bytes(graph),
+            flop=_flop(graph, width),
+            prepare=partial(_prepare, setting, graph, positions, width, in_place=False),
+            facts={"nodes": graph.num_nodes, "rows": rows},
+        )
 
 
 def in_place_cases(setting: Setting) -> Iterator[Case]:
@@ -31,7 +47,7 @@ def in_place_cases(setting: Setting) -> Iterator[Case]:
             shape=f"B={num_sessions} L=1 T={positions} D={width}",
             moved_bytes=(graph.num_nodes * (D + width) + width * D) * setting.item_bytes + graph_bytes(graph),
             flop=_flop(graph, width),
-            prepare=partial(_prepare_in_place, setting, graph, positions, width),
+            prepare=partial(_prepare, setting, graph, positions, width, in_place=True),
             facts={"nodes": graph.num_nodes, "rows": num_sessions * positions},
         )
 
@@ -68,17 +84,10 @@ def _places(graph: SessionGraph) -> tuple[torch.Tensor, torch.Tensor]:
     return rows, nodes - graph.node_offsets.index_select(0, rows) + FIRST_POSITION
 
 
-def _eager_layers(graph: SessionGraph, weights: GatedGraphWeights) -> dict[str, Function]:
-    source, target = graph.edge_source, graph.edge_target
-    return {
-        EAGER: lambda nodes: recbole_style(nodes, source, target, weights, 1),
-        "eager GRUCell, index_add": lambda nodes: gru_cell_index_add(nodes, source, target, weights, 1),
-    }
-
-
-def _prepare_in_place(setting: Setting, graph: SessionGraph, num_positions: int, width: int) -> Prepared:
+def _prepare(setting: Setting, graph: SessionGraph, num_positions: int, width: int, in_place: bool) -> Prepared:
     placed, weights = ready_graph(graph, setting), placed_weights(setting)
-    layer = folded(weights)
+    # The teacher, which writes in place, has folded its weights.
+    layer = folded(weights) if in_place else weights
     nodes = setting.random(graph.num_nodes, D)
     projection = setting.random(width, D, seed=1) * D**-0.5
     out = setting.random(graph.num_sessions, num_positions, width, seed=2)
@@ -86,25 +95,27 @@ def _prepare_in_place(setting: Setting, graph: SessionGraph, num_positions: int,
     wide = GatedGraphWeights(*[weight.double() for weight in weights])
     layers = gated_graph_layers_reference(nodes.double(), placed, wide, 1)
     expected = against([out.double().index_put((rows, positions), layers @ projection.double().T)])
+    original = out.clone() if in_place else out
 
     def follow(layers: Function) -> Function:
-        return lambda nodes, out: out.index_put_((rows, positions), layers(nodes) @ projection.T)
+        put = torch.Tensor.index_put_ if in_place else torch.Tensor.index_put
+        return lambda nodes, out: put(out, (rows, positions), layers(nodes) @ projection.T)
 
     def check(result: torch.Tensor) -> Deviation:
         found = expected(result)
-        # All ways write into the same prompts: what one has written must not stand for another.
-        out.copy_(original)
+        if in_place:
+            # All ways write into the same prompts: what one has written must not stand for another.
+            out.copy_(original)
         return found
 
-    original = out.clone()
     return Prepared(
         streamed={"nodes": nodes, "out": out},
         ways=ways_of(
             setting,
             lambda nodes, out: gated_graph_project_into(
-                nodes, placed, layer, 1, projection, out, rows, positions, in_place=True
+                nodes, placed, layer, 1, projection, out, rows, positions, in_place=in_place
             ),
-            {name: follow(function) for name, function in _eager_layers(placed, weights).items()},
+            {name: follow(function) for name, function in plain_layers(placed, weights).items()},
             compiled=EAGER,
         ),
         check=check,
@@ -134,7 +145,7 @@ def _prepare_backward(setting: Setting, graph: SessionGraph, num_positions: int,
         ways=ways_of(
             setting,
             lambda nodes, out: gated_graph_project_into(nodes, placed, weights, 1, projection, out, rows, positions),
-            {name: follow(function) for name, function in _eager_layers(placed, weights).items()},
+            {name: follow(function) for name, function in plain_layers(placed, weights).items()},
             compiled=EAGER,
             gradients=gradients,
         ),

@@ -1,4 +1,4 @@
-"""The layers followed by W_p: rows stored into the language model's input, or one vector a session."""
+"""The layers, the readout and W_p: one vector a session."""
 
 from __future__ import annotations
 
@@ -9,36 +9,15 @@ import torch
 
 from kernels.attention_readout import ReadoutWeights
 from kernels.attention_readout.reference import attention_readout_reference
-from kernels.benchmark.baselines.gated_graph import gru_cell_index_add, recbole_style
 from kernels.benchmark.baselines.session_vectors import readout_index_add
 from kernels.benchmark.cases import Case, Prepared, Setting, against
-from kernels.benchmark.ops.gated_graph import EAGER, D, graph_bytes, layer_flop, placed_weights, ready_graph
+from kernels.benchmark.ops.gated_graph import EAGER, D, graph_bytes, layer_flop, placed_weights, plain_layers, ready_graph
 from kernels.benchmark.ways import ways_of
-from kernels.gated_graph import GatedGraphWeights, gated_graph_project_into, gated_graph_project_pooled
+from kernels.gated_graph import GatedGraphWeights, gated_graph_project_pooled
 from kernels.gated_graph.reference import gated_graph_layers_reference
 from kernels.session_graph import SessionGraph
 
 Function = Callable[..., torch.Tensor]
-
-
-def into_cases(setting: Setting) -> Iterator[Case]:
-    """A prompt a session: its nodes' rows from position 2 on, among rows that stay as they are."""
-    for num_sessions, width in setting.size([(8, 32)], [(256, 2048)], [(1024, 2048), (1024, 4096)]):
-        graph = setting.sessions.graph(num_sessions)
-        positions = int(graph.node_offsets.diff().max()) + 4
-        rows = num_sessions * positions
-        item = setting.item_bytes
-        yield Case(
-            op="project_into",
-            shape=f"B={num_sessions} L=1 T={positions} D={width}",
-            moved_bytes=graph.num_nodes * D * item
-            + graph_bytes(graph)
-            + width * D * item
-            + (2.0 * rows - graph.num_nodes) * width * item,
-            flop=layer_flop(graph.num_nodes, 1) + 2.0 * D * width * graph.num_nodes,
-            prepare=partial(_prepare_into, setting, graph, positions, width),
-            facts={"nodes": graph.num_nodes, "rows": rows},
-        )
 
 
 def pooled_cases(setting: Setting) -> Iterator[Case]:
@@ -74,43 +53,6 @@ def placed_readout(setting: Setting) -> ReadoutWeights:
     return ReadoutWeights(*[setting.place(weight) for weight in weights])
 
 
-def _eager(graph: SessionGraph, weights: GatedGraphWeights) -> dict[str, Function]:
-    source, target = graph.edge_source, graph.edge_target
-    return {
-        EAGER: lambda nodes: recbole_style(nodes, source, target, weights, 1),
-        "eager GRUCell, index_add": lambda nodes: gru_cell_index_add(nodes, source, target, weights, 1),
-    }
-
-
-def _wide(weights: GatedGraphWeights) -> GatedGraphWeights:
-    return GatedGraphWeights(*[weight.double() for weight in weights])
-
-
-def _prepare_into(setting: Setting, graph: SessionGraph, num_positions: int, width: int) -> Prepared:
-    placed, weights = ready_graph(graph, setting), placed_weights(setting)
-    nodes = setting.random(graph.num_nodes, D)
-    projection = setting.random(width, D, seed=1) * D**-0.5
-    out = setting.random(graph.num_sessions, num_positions, width, seed=2)
-    rows = placed.node_session
-    positions = torch.arange(graph.num_nodes, device=setting.device) - placed.node_offsets[rows] + 2
-
-    def follow(layers: Function) -> Function:
-        return lambda nodes, out: out.index_put((rows, positions), layers(nodes) @ projection.T)
-
-    layers = gated_graph_layers_reference(nodes.double(), placed, _wide(weights), 1)
-    expected = out.double().index_put((rows, positions), layers @ projection.double().T)
-    return Prepared(
-        streamed={"nodes": nodes, "out": out},
-        ways=ways_of(
-            setting,
-            lambda nodes, out: gated_graph_project_into(nodes, placed, weights, 1, projection, out, rows, positions),
-            {name: follow(function) for name, function in _eager(placed, weights).items()},
-            compiled=EAGER,
-        ),
-        check=against([expected]),
-    )
-
-
 def _prepare_pooled(setting: Setting, graph: SessionGraph, width: int) -> Prepared:
     placed, weights, readout = ready_graph(graph, setting), placed_weights(setting), placed_readout(setting)
     nodes = setting.random(graph.num_nodes, D)
@@ -120,14 +62,16 @@ def _prepare_pooled(setting: Setting, graph: SessionGraph, width: int) -> Prepar
     def follow(layers: Function) -> Function:
         return lambda nodes: readout_index_add(layers(nodes), last, session, clicks, readout) @ projection.T
 
-    layers = gated_graph_layers_reference(nodes.double(), placed, _wide(weights), 1)
+    layers = gated_graph_layers_reference(
+        nodes.double(), placed, GatedGraphWeights(*[weight.double() for weight in weights]), 1
+    )
     vectors = attention_readout_reference(layers, placed, ReadoutWeights(*[weight.double() for weight in readout]))
     return Prepared(
         streamed={"nodes": nodes},
         ways=ways_of(
             setting,
             lambda nodes: gated_graph_project_pooled(nodes, placed, weights, 1, readout, projection),
-            {name: follow(function) for name, function in _eager(placed, weights).items()},
+            {name: follow(function) for name, function in plain_layers(placed, weights).items()},
             compiled=EAGER,
         ),
         check=against([vectors @ projection.double().T]),

@@ -7,7 +7,7 @@ timed by ``benchmarks/graphed_ranking.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 
@@ -17,11 +17,10 @@ from torch.nn import functional
 from kernels.attention_readout import ReadoutWeights, attention_readout
 from kernels.attention_readout.reference import attention_readout_reference
 from kernels.benchmark.baselines.catalogue import matmul_topk_logsumexp
-from kernels.benchmark.baselines.gated_graph import gru_cell_index_add, recbole_style
 from kernels.benchmark.baselines.session_vectors import readout_index_add
 from kernels.benchmark.cases import Case, Prepared, Setting
 from kernels.benchmark.ops.catalogue import best_items
-from kernels.benchmark.ops.gated_graph import EAGER, D, layer_flop, placed_weights
+from kernels.benchmark.ops.gated_graph import EAGER, D, layer_flop, placed_weights, plain_layers
 from kernels.benchmark.ops.projection import placed_readout, readout_flop
 from kernels.benchmark.request import RequestMemory, packed_answer, unpacked_answer
 from kernels.benchmark.ways import ways_of
@@ -73,8 +72,7 @@ def prepare(setting: Setting, clicks: ClickNodes, num_items: int, as_request: bo
         _ = graph.target_offsets, graph.source_offsets
     weights, readout = placed_weights(setting), placed_readout(setting)
     table = setting.random(num_items, D)
-    source, target, session = graph.edge_source, graph.edge_target, graph.node_session
-    last, node_clicks = graph.last_node, graph.node_clicks
+    session, last, node_clicks = graph.node_session, graph.last_node, graph.node_clicks
     # A server folds its weights when it loads them.
     layer = folded(weights) if as_request else weights
 
@@ -85,14 +83,12 @@ def prepare(setting: Setting, clicks: ClickNodes, num_items: int, as_request: bo
         nodes = gated_graph_layers(table.index_select(0, ids), graph, layer, 1)
         return answer(score_topk(attention_readout(nodes, graph, readout), table, K))
 
-    def plain(table: torch.Tensor, nodes: torch.Tensor) -> Ranked | torch.Tensor:
-        return answer(matmul_topk_logsumexp(readout_index_add(nodes, last, session, node_clicks, readout), table, K))
+    def plain(layers: Callable[..., torch.Tensor]) -> Callable[[torch.Tensor], Ranked | torch.Tensor]:
+        def rank(table: torch.Tensor) -> Ranked | torch.Tensor:
+            nodes = layers(functional.embedding(ids, table))
+            return answer(matmul_topk_logsumexp(readout_index_add(nodes, last, session, node_clicks, readout), table, K))
 
-    def recbole(table: torch.Tensor) -> Ranked | torch.Tensor:
-        return plain(table, recbole_style(functional.embedding(ids, table), source, target, weights, 1))
-
-    def gru_cell(table: torch.Tensor) -> Ranked | torch.Tensor:
-        return plain(table, gru_cell_index_add(functional.embedding(ids, table), source, target, weights, 1))
+        return rank
 
     wide = table.double()
     nodes = gated_graph_layers_reference(wide[ids], graph, GatedGraphWeights(*[weight.double() for weight in weights]), 1)
@@ -103,7 +99,7 @@ def prepare(setting: Setting, clicks: ClickNodes, num_items: int, as_request: bo
         ways=ways_of(
             setting,
             ours,
-            {EAGER: recbole, "eager GRUCell, index_add": gru_cell},
+            {name: plain(layers) for name, layers in plain_layers(graph, weights).items()},
             compiled=EAGER,
             fixed=[table, *memory.read.values()] if as_request else (),
         ),
