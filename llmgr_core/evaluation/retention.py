@@ -15,7 +15,7 @@ from llmgr_core.evaluation.metrics import METRICS, per_example_metrics
 from llmgr_core.evaluation.new_items import AMONG_CLICKED
 
 TEACHER, BACKBONE = "teacher", "backbone"
-NOT_STUDENTS = (TEACHER, BACKBONE, NEAREST_TEXT, "popularity", "floor")
+NOT_STUDENTS = (TEACHER, BACKBONE, NEAREST_TEXT, "popularity", "floor", "sknn")
 Floats = npt.NDArray[np.float64]
 
 

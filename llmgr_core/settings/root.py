@@ -14,6 +14,7 @@ from llmgr_core.settings.pretrain import PretrainSettings
 from llmgr_core.settings.replication import ReplicationSettings
 from llmgr_core.settings.section import Section
 from llmgr_core.settings.serve import ServeSettings
+from llmgr_core.settings.sknn import SessionNeighbourSettings
 from llmgr_core.settings.sweep import SweepSettings
 from llmgr_core.settings.text import TextSettings
 from llmgr_core.settings.transitions import TransitionSettings
@@ -36,6 +37,7 @@ class Settings(Section):
     pretrain: PretrainSettings = PretrainSettings()
     sweep: SweepSettings = SweepSettings()
     transitions: TransitionSettings = TransitionSettings()
+    sknn: SessionNeighbourSettings = SessionNeighbourSettings()
     engine: EngineSettings = EngineSettings()
     tune: TuneSettings = TuneSettings()
     embed: EmbedSettings = EmbedSettings()
