@@ -76,6 +76,18 @@ def test_shuffling_does_change_orders() -> None:
     assert len({tuple(shuffled.prefix(number).tolist()) for number in range(20)}) > 15
 
 
+def test_a_prefix_has_the_same_order_in_every_batch() -> None:
+    examples = Examples.every_prefix(Sessions.from_lists([list(range(12))] * 20))
+    whole = shuffled_clicks(examples)
+    for size in (1, 7, 64):
+        for start in range(0, len(examples), size):
+            batch = shuffled_clicks(examples.select(slice(start, start + size)))
+            for number in range(len(batch)):
+                assert batch.prefix(number).tolist() == whole.prefix(start + number).tolist()
+    nobody = examples.select(slice(0, 0))
+    assert len(shuffled_clicks(nobody)) == 0
+
+
 def test_without_ids_rows_are_made_of_text_alone(text: TextVectors) -> None:
     options = DistilSettings(controls=ControlSettings(ids=False), text_rank=4)
     torch.manual_seed(0)

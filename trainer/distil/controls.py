@@ -39,11 +39,16 @@ def controlled_text(text: TextVectors, control: Literal["own", "permuted", "rand
 def shuffled_clicks(examples: Examples) -> Examples:
     """The same examples, the clicks of each prefix in a random order of their own; targets stay.
 
-    Drawn from a fixed seed: the same examples get the same orders.
+    Every order is drawn from a fixed seed, the number of the session and the length of the prefix: a prefix has the same one
+    in every batch.
     """
+    if not len(examples):
+        return examples
     prefixes = examples.prefixes()
     lengths = prefixes.lengths
-    owner = np.repeat(np.arange(len(examples), dtype=np.int64), lengths)
-    draw = np.random.default_rng(CONTROL_SEED).random(len(prefixes.items))
-    items = prefixes.items[np.lexsort((draw, owner))]
+    orders = [
+        np.random.default_rng([CONTROL_SEED, session, length]).permutation(length)
+        for session, length in zip(examples.sessions.tolist(), lengths.tolist(), strict=True)
+    ]
+    items = prefixes.items[np.concatenate(orders) + np.repeat(prefixes.offsets[:-1], lengths)]
     return Examples(items, prefixes.offsets[:-1], prefixes.offsets[1:], examples.targets, examples.sessions)
