@@ -130,6 +130,26 @@ def test_a_picture_of_what_a_file_does_not_hold_is_refused_by_name(
     assert "block 'a'" in str(result.exception)
 
 
+UNKNOWN_METRICS = [
+    (
+        "kind = 'picture'\ndraw = 'rows'\nalt = 'x'\nmetric = 'NDCG@200'",
+        r"there is no metric 'NDCG@200'; there are HR@5, .*MRR@20",
+    ),
+    ("kind = 'picture'\ndraw = 'buckets'\nalt = 'x'\nmetric = 'HR@3'", r"there is no metric 'HR@3'"),
+    ("kind = 'picture'\ndraw = 'buckets'\nalt = 'x'\nmetric = 'HR@10'", r"draw = 'buckets' does not read metric"),
+    ("kind = 'picture'\ndraw = 'differences'\nalt = 'x'\nmasking = 'unmasked'", r"draw = 'differences' does not read masking"),
+    ("kind = 'experiment'\ncommand = 'c'\ndifference = 'NDCG'", r"there is no metric 'NDCG'"),
+]
+
+
+@pytest.mark.parametrize(("block", "complaint"), UNKNOWN_METRICS)
+def test_a_metric_that_nothing_shows_is_refused_with_its_block(tmp_path: Path, block: str, complaint: str) -> None:
+    (tmp_path / "p.toml").write_text(f"[block.a-plot]\nfile = 'beauty-mean.json'\n{block}\n")
+    with pytest.raises(InputError, match=complaint) as caught:
+        read_definition(tmp_path / "p.toml")
+    assert "block.a-plot." in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["{} {}", "{name}", "{:.2f}"])
 def test_a_format_that_does_not_take_its_figure_is_shown_with_it(copied: tuple[Path, Path], text: str) -> None:
     cell = Figure(text=text, of=(("splits",),))

@@ -6,11 +6,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llmgr_core.errors import InputError
+from llmgr_core.evaluation import METRICS
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+    return name
+
 
 Masking = Literal["masked", "unmasked"]
+Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
 class Part(BaseModel):
@@ -43,7 +52,7 @@ class LevelsBlock(Part):
     file: str
     split: str = "test"
     masking: Masking = "masked"
-    metrics: tuple[str, ...] = ("HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR@20")
+    metrics: tuple[Metric, ...] = ("HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR@20")
     rows: tuple[LevelRow, ...] = Field(min_length=1)
     change: ChangeRow | None = None
 
@@ -53,7 +62,7 @@ class BucketRow(Part):
 
     label: str
     scorer: str
-    metric: str
+    metric: Metric
 
 
 class BucketsBlock(Part):
@@ -107,14 +116,17 @@ class ExperimentBlock(Part):
     command: str
     split: str = "test"
     masking: Masking = "masked"
-    metrics: tuple[str, ...] = ("HR@10", "HR@20", "NDCG@10", "NDCG@20")
-    difference: str = "NDCG@20"
+    metrics: tuple[Metric, ...] = ("HR@10", "HR@20", "NDCG@10", "NDCG@20")
+    difference: Metric = "NDCG@20"
     bucket: str = "all"
     extra: tuple[Literal["seeds", "spread", "calibration", "cost", "budget"], ...] = ("seeds",)
 
 
 class PictureBlock(Part):
-    """A drawing of a result; it is a file of its own under ``pictures/``. An optional one may lack its result."""
+    """A drawing of a result; it is a file of its own under ``pictures/``. An optional one may lack its result.
+
+    Only "rows" is of one metric; "buckets" and "differences" show HR@20 and NDCG@20, seen items masked.
+    """
 
     kind: Literal["picture"]
     file: str
@@ -122,8 +134,16 @@ class PictureBlock(Part):
     alt: str
     split: str = "test"
     masking: Masking = "masked"
-    metric: str = "NDCG@20"
+    metric: Metric = "NDCG@20"
     optional: bool = False
+
+    @model_validator(mode="after")
+    def _is_read(self) -> PictureBlock:
+        read = {"rows": {"metric", "masking"}, "reliability": {"masking"}}.get(self.draw, set())
+        ignored = sorted({"metric", "masking"} & self.model_fields_set - read)
+        if ignored:
+            raise ValueError(f"draw = {self.draw!r} does not read {' and '.join(ignored)}; leave it out")
+        return self
 
 
 class FilesBlock(Part):
