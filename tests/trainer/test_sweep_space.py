@@ -63,6 +63,17 @@ def test_the_first_trial_is_what_was_given_and_all_others_are_valid(model: str) 
         assert ("encoder.scale" in values) == (values.get("encoder.logits", "cosine") == "cosine")
 
 
+def test_the_first_trial_is_what_was_given_to_the_last_digit() -> None:
+    given = {"pretrain.learning_rate": 0.00123456, "pretrain.weight_decay": 1 / 3, "encoder.dropout": 0.123456}
+    space = SearchSpace.of("sasrec", start_of("sasrec") | given, 8)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=ResumableTPE(1, 10))
+    study.enqueue_trial(space.first())
+    first, second = (space.suggest(study.ask()) for _ in range(2))
+    assert {key: first[key] for key in given} == given
+    assert all(second[key] == float(f"{second[key]:.3g}") for key in given)
+
+
 def test_what_was_given_widens_the_bounds_and_heads_divide_the_dimension() -> None:
     start = start_of("sasrec", dropout=0.9, max_clicks=7, logits="dot") | {"pretrain.learning_rate": 0.05}
     described = SearchSpace.of("sasrec", start, 6).describe()

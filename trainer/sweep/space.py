@@ -49,14 +49,14 @@ class Dimension:
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
     def suggest(self, trial: Trial) -> Value:
-        """A value for this trial; three significant digits of a real number are enough."""
+        """A value for this trial."""
         if self.choices:
             chosen = trial.suggest_categorical(self.key, self.choices)
             assert chosen is not None
             return chosen
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(self.key, self.low, self.high, log=self.log)
-        return float(f"{trial.suggest_float(self.key, self.low, self.high, log=self.log):.3g}")
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def __str__(self) -> str:
         if self.choices:
@@ -93,11 +93,16 @@ class SearchSpace:
         return cls(tuple(dimensions), {one.key: start[one.key] for one in dimensions})
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Values for a trial, by key; what means nothing beside the others is left out."""
+        """Values for a trial, by key; what means nothing beside the others is left out.
+
+        Three significant digits of a real number are enough, except of the one that was given.
+        """
         values: dict[str, Value] = {}
         for one in self.dimensions:
             if one.only_with is None or values[one.only_with[0]] == one.only_with[1]:
-                values[one.key] = one.suggest(trial)
+                drawn = one.suggest(trial)
+                rounded = isinstance(drawn, float) and drawn != self.start[one.key]
+                values[one.key] = float(f"{drawn:.3g}") if rounded else drawn
         return values
 
     def first(self) -> dict[str, Value]:
