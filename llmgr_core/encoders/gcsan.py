@@ -11,6 +11,7 @@ import kernels
 from kernels import SessionAttentionWeights
 from llmgr_core.encoders.encoder import SessionEncoder
 from llmgr_core.encoders.graph_layer import GraphLayerWeights
+from llmgr_core.encoders.ragged_rows import clicks_before_last
 from llmgr_core.encoders.weights import KernelWeights
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
@@ -43,7 +44,8 @@ class GCSAN(SessionEncoder):
         )
         rows = kernels.item_rows(nodes, batch.click_nodes)
         if self.positions is not None:
-            rows = rows + kernels.item_rows(self.positions, self._clicks_before_last(batch))
+            distance = clicks_before_last(batch).clamp(max=settings.max_clicks - 1)
+            rows = rows + kernels.item_rows(self.positions, distance)
         rows = self.dropout(rows)
         for number, block in enumerate(self.blocks, start=1):
             last_only = number == len(self.blocks)
@@ -52,10 +54,3 @@ class GCSAN(SessionEncoder):
         last = kernels.item_rows(nodes, batch.graph.last_node.clamp(min=0)) if len(nodes) else rows
         mixed = settings.attention_share * rows + (1.0 - settings.attention_share) * last
         return torch.where(has_clicks[:, None], mixed, torch.zeros_like(mixed))
-
-    def _clicks_before_last(self, batch: SessionBatch) -> Tensor:
-        """int64 [T], clicks between each click and the last of its session; the oldest known distance for longer ones."""
-        offsets = batch.click_offsets
-        total = len(batch.click_nodes)
-        last = torch.repeat_interleave(offsets[1:] - 1, offsets.diff(), output_size=total)
-        return (last - torch.arange(total, device=offsets.device)).clamp(max=self.settings.max_clicks - 1)
