@@ -28,6 +28,12 @@ class PairedBootstrap:
     confidence: float = 0.95
     seed: int = 1
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The quantiles of the draws between which an interval lies."""
+        tail = (1.0 - self.confidence) / 2
+        return tail, 1.0 - tail
+
     def intervals(self, differences: Floats, groups: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
         """Mean difference and the ends of its interval.
 
@@ -39,11 +45,10 @@ class PairedBootstrap:
             mean, low, high: float64 [G, M] each; NaN for a group without examples.
         """
         observed, means = self.resampled_means(differences, groups)
-        tail = (1.0 - self.confidence) / 2
         low, high = np.full_like(observed, np.nan), np.full_like(observed, np.nan)
         for group in np.flatnonzero(groups.any(axis=0)):
             # a small group may be missing from a resample altogether
-            low[group], high[group] = np.nanquantile(means[:, group], [tail, 1.0 - tail], axis=0)
+            low[group], high[group] = np.nanquantile(means[:, group], self.ends, axis=0)
         return observed, low, high
 
     def resampled_means(self, values: Floats, groups: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -72,6 +77,11 @@ class PairedBootstrap:
             times = np.bincount(drawn.ravel(), minlength=many * n).reshape(many, n).astype(np.float64)
             means[start : start + many] = _group_means(times @ columns, num_groups, num_metrics)
         return _group_means(columns.sum(axis=0, keepdims=True), num_groups, num_metrics)[0], means
+
+
+def bounded(end: float) -> float | None:
+    """The end of an interval as a file holds it; None where no number bounds it."""
+    return float(end) if np.isfinite(end) else None
 
 
 def _group_means(sums: Floats, num_groups: int, num_metrics: int) -> Floats:

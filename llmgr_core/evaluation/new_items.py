@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from llmgr_core.evaluation.bootstrap import PairedBootstrap
+from llmgr_core.evaluation.bootstrap import PairedBootstrap, bounded
 from llmgr_core.evaluation.comparison import MASKINGS, NEAREST_TEXT
 from llmgr_core.evaluation.evaluate import Ranks
 from llmgr_core.evaluation.metrics import METRICS, per_example_metrics
@@ -114,7 +114,6 @@ def _ratios(
     pairs: Mapping[str, tuple[str, str]], ranks: Mapping[str, Sequence[Ranks]], below: str, bootstrap: PairedBootstrap
 ) -> dict[str, Any]:
     result: dict[str, Any] = {name: {} for name in pairs}
-    tail = (1.0 - bootstrap.confidence) / 2
     for name, pair in pairs.items():
         for masking in MASKINGS:
             columns = [np.mean([per_example_metrics(one.of(masking)) for one in ranks[who]], axis=0) for who in pair]
@@ -122,19 +121,15 @@ def _ratios(
             observed, draws = bootstrap.resampled_means(np.concatenate(columns, axis=1), everything)
             above, under = draws[:, 0, : len(METRICS)], draws[:, 0, len(METRICS) :]
             drawn = np.divide(above, under, out=np.full_like(above, np.inf), where=under > 0)
-            low, high = np.quantile(drawn, [tail, 1.0 - tail], axis=0, method="nearest")
+            low, high = np.quantile(drawn, bootstrap.ends, axis=0, method="nearest")
             result[name][masking] = {
                 metric: {
                     "value": float(observed[0, place]),
                     below: (base := float(observed[0, len(METRICS) + place])),
                     "ratio": float(observed[0, place]) / base if base else None,
-                    "low": _bounded(low[place]),
-                    "high": _bounded(high[place]),
+                    "low": bounded(low[place]),
+                    "high": bounded(high[place]),
                 }
                 for place, metric in enumerate(METRICS)
             }
     return result
-
-
-def _bounded(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llmgr_core.evaluation.bootstrap import PairedBootstrap
+from llmgr_core.evaluation.bootstrap import PairedBootstrap, bounded
 from llmgr_core.evaluation.comparison import GROUPS, MASKINGS, NEAREST_TEXT, examples_by_group
 from llmgr_core.evaluation.evaluate import Ranks
 from llmgr_core.evaluation.metrics import METRICS, per_example_metrics
@@ -55,7 +55,7 @@ def retention(
         present = [(place, group) for place, group in enumerate(GROUPS) if groups[:, place].any()]
         gains[masking] = {
             group: {
-                metric: _difference(observed[place, column], means[:, place, column], bootstrap.confidence)
+                metric: _difference(observed[place, column], means[:, place, column], bootstrap.ends)
                 for column, metric in enumerate(METRICS)
             }
             for place, group in present
@@ -67,7 +67,7 @@ def retention(
                         observed[place, [number * width + column, column]],
                         means[:, place, [number * width + column, column]],
                         gains[masking][group][metric],
-                        bootstrap.confidence,
+                        bootstrap.ends,
                     )
                     for column, metric in enumerate(METRICS)
                 }
@@ -76,14 +76,13 @@ def retention(
     return {"teacher_gain": gains, "students": kept}
 
 
-def _difference(mean: float, draws: Floats, confidence: float) -> dict[str, float]:
-    tail = (1.0 - confidence) / 2
-    low, high = np.nanquantile(draws, [tail, 1.0 - tail])
+def _difference(mean: float, draws: Floats, ends: tuple[float, float]) -> dict[str, float]:
+    low, high = np.nanquantile(draws, ends)
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
 def _ratio(
-    observed: Floats, draws: Floats, teacher_gain: Mapping[str, float], confidence: float
+    observed: Floats, draws: Floats, teacher_gain: Mapping[str, float], ends: tuple[float, float]
 ) -> dict[str, float | str | None]:
     """Numerators and denominators side by side: float64 [2] as observed, [resamples, 2] drawn."""
     if teacher_gain["high"] < 0:
@@ -95,10 +94,5 @@ def _ratio(
     # A draw without any gain of the teacher bounds nothing: its ratio is infinite, to the side of the student's gain.
     beyond = np.where(numerator < 0, -np.inf, np.inf)
     ratios = np.divide(numerator, denominator, out=beyond, where=denominator > 0)
-    tail = (1.0 - confidence) / 2
-    low, high = np.quantile(ratios, [tail, 1.0 - tail], method="nearest")
-    return {"value": float(observed[0] / observed[1]), "low": _bounded(low), "high": _bounded(high)}
-
-
-def _bounded(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    low, high = np.quantile(ratios, ends, method="nearest")
+    return {"value": float(observed[0] / observed[1]), "low": bounded(low), "high": bounded(high)}
