@@ -55,10 +55,7 @@ class AttentionReader:
     """
 
     def __init__(self, stored: StoredRanker) -> None:
-        description = stored.description
-        model = OnlineRanker(description.num_items, description.encoder, description.head_hidden)
-        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
-        self._encoder: SessionEncoder = model.eval().requires_grad_(False).encoder
+        self._encoder: SessionEncoder = OnlineRanker.from_stored(stored).encoder
 
     @torch.no_grad()
     def read(self, nodes: Floats, click_nodes: npt.NDArray[np.int64]) -> Attention:

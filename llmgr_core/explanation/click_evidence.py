@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from llmgr_core.explanation.score_parts import values_at
 from llmgr_core.ranker.snapshot import UNKNOWN, Snapshot
 from llmgr_core.sessions import Sessions
 
@@ -32,10 +33,7 @@ def transition_shares(snapshot: Snapshot, clicks: Indices, items: Indices) -> Fl
     for place in range(len(clicks)):
         alone = np.full(len(clicks), UNKNOWN, dtype=np.int64)
         alone[place] = clicks[place]
-        found, strengths = graph.lookup(alone)
-        if len(found):
-            places = np.minimum(np.searchsorted(found, items), len(found) - 1)
-            of_click[place] = np.where(found[places] == items, strengths[places], 0.0)
+        of_click[place] = values_at(items, *graph.lookup(alone))
     total = of_click.sum(axis=0, dtype=np.float64)
     term = np.log1p(scoring.transition_slope * total) * scoring.transition_weight / scoring.temperature
     shares: Floats = (of_click * np.divide(term, total, out=np.zeros_like(total), where=total > 0)).astype(np.float32)

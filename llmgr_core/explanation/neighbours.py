@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.ranker.snapshot import Snapshot
+from llmgr_core.ranker.whitening import unit_length
 
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-SMALLEST_NORM = 1e-6
 ITEMS_AT_ONCE = 256
 
 
@@ -51,7 +51,7 @@ class Space:
     @cached_property
     def directions(self) -> Floats:
         """Vectors of unit length, float32 [V, d]."""
-        return _unit(self.vectors.astype(np.float32, copy=False))
+        return unit_length(self.vectors)
 
     @classmethod
     def centred(cls, vectors: npt.NDArray[np.floating], known: Mask) -> Space:
@@ -59,7 +59,7 @@ class Space:
 
         Text vectors share a large part, which says "a product" and nothing about which; without it their cosines spread out.
         """
-        unit = _unit(vectors.astype(np.float32))
+        unit = unit_length(vectors)
         return cls(unit - unit[known].mean(axis=0) if known.any() else unit, known)
 
     def nearest(self, item: int, k: int) -> Neighbours | None:
@@ -112,11 +112,6 @@ def share_alike(items: Indices, codes: Sequence[int] | npt.NDArray[np.integer], 
         return None
     inside = items[items < len(known)]
     return float((known[inside] == known[item]).sum() / len(items))
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(SMALLEST_NORM))
-    return unit
 
 
 def nearest_of_many(space: Space, items: Indices, k: int) -> Indices:

@@ -85,7 +85,7 @@ def score_parts(snapshot: Snapshot, clicks: Indices, items: Indices) -> ScorePar
     if snapshot.parts.cosine:
         lengths = np.maximum(np.linalg.norm(ids + texts, axis=1), np.float32(SMALLEST_NORM))[:, None]
         ids, texts = ids / lengths, texts / lengths
-    return ScoreParts(ids @ query, texts @ query, _at(items, *snapshot.transition_terms(clicks)))
+    return ScoreParts(ids @ query, texts @ query, values_at(items, *snapshot.transition_terms(clicks)))
 
 
 def average_parts(snapshot: Snapshot, clicks: Indices) -> ScoreParts | None:
@@ -101,8 +101,8 @@ def average_parts(snapshot: Snapshot, clicks: Indices) -> ScoreParts | None:
     return ScoreParts(means[:1], means[1:2], means[2:])
 
 
-def _at(items: Indices, known: Indices, values: Floats) -> Floats:
-    """Values of sparse entries (known rising) at ``items``, zero elsewhere."""
+def values_at(items: Indices, known: npt.NDArray[np.integer], values: Floats) -> Floats:
+    """Values of sparse entries (``known`` rising) at ``items``, zero elsewhere: float32 [m]."""
     found = np.zeros(len(items), dtype=np.float32)
     if len(known):
         places = np.minimum(np.searchsorted(known, items), len(known) - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,9 @@ from llmgr_core.encoders.build import build_encoder
 from llmgr_core.encoders.logits import ItemLogits
 from llmgr_core.graphs import SessionBatch
 from llmgr_core.settings.encoder import EncoderSettings
+
+if TYPE_CHECKING:
+    from llmgr_core.ranker.stored import StoredRanker
 
 
 class ResidualHead(nn.Module):
@@ -54,6 +59,16 @@ class OnlineRanker(nn.Module):
         self.head = ResidualHead(settings.dimension, head_hidden) if head_hidden else nn.Identity()
         self.logits = ItemLogits(settings)
         _ = self.logits.cosine  # refuses what serving does not know
+
+    @classmethod
+    def from_stored(cls, stored: StoredRanker) -> OnlineRanker:
+        """A trained ranker, in evaluation mode and frozen."""
+        description = stored.description
+        model = cls(description.num_items, description.encoder, description.head_hidden)
+        model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
+        model.eval().requires_grad_(False)
+        model.encoder.freeze()
+        return model
 
     @property
     def num_items(self) -> int:

@@ -47,10 +47,7 @@ class RankerScorer:
         self.name = name or ("ranker " + description.variant + ("" if with_transitions else ", no transitions"))
         self._scoring = description.scoring
         self._max_clicks = description.encoder.max_clicks
-        self._model = OnlineRanker(description.num_items, description.encoder, description.head_hidden)
-        self._model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
-        self._model.eval().requires_grad_(False).to(device)
-        self._model.encoder.freeze()
+        self._model = OnlineRanker.from_stored(stored).to(device)
         rankable = stored.has_id
         graph: TransitionGraph | BorrowedTransitions = stored.transitions
         rows = np.where(rankable[:, None], stored.id_vectors, np.float32(0.0))
