@@ -21,9 +21,8 @@ from llmgr_core.store.records import (
     DamagedRecordError,
     ItemRecord,
     fingerprint_key,
-    item_key,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
 
@@ -70,9 +69,9 @@ def _take(carved: Carved, key: bytes, value: bytes) -> None:
             vector_payload(value)
             carved.vectors[key] = value
         elif value[:4] == b"LGRi":
-            item = unpack_item(value)
+            item = unpack_item_at(key, value)
             known = carved.items.get(item.item_id)
-            if item_key(item.item_id) == key and (known is None or _age(known) < _age(item)):
+            if known is None or _age(known) < _age(item):
                 carved.items[item.item_id] = item
         elif value[:4] == b"LGRc" and len(key) == 8:
             change = unpack_change(key, value)

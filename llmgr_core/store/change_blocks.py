@@ -19,7 +19,7 @@ from llmgr_core.store.records import (
     sequence_key,
     sequence_of,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
 
@@ -107,8 +107,8 @@ def require_sound_rows(database: str, rows: tuple[Row, ...]) -> None:
             vector_payload(value)
         elif database == "changes":
             unpack_change(key, value)
-        elif item_key(unpack_item(value).item_id) != key:
-            raise DamagedRecordError("an item record under another item's key")
+        else:
+            unpack_item_at(key, value)
 
 
 def change_sum(store: EmbeddingStore, transaction: Any, sequence: int) -> int:

@@ -10,7 +10,6 @@ Everything that readers of a store can ask for comes back bit for bit. The impor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from llmgr_core.artefacts.manifest import hash_file
 from llmgr_core.store import metadata
 from llmgr_core.store.errors import StoreDamagedError, StoreError
 from llmgr_core.store.metadata import Encoder
@@ -36,9 +36,10 @@ from llmgr_core.store.records import (
     pack_vector,
     sequence_key,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
+from llmgr_core.store.row_blocks import put_rows
 from llmgr_core.store.writing import StoreWriter
 
 FORMAT = 1
@@ -70,7 +71,7 @@ def export_store(path: Path, target: Path) -> TransferReport:
     partial.mkdir(parents=True)
     with EmbeddingStore.open(path) as store:
         report, description = _export(store, partial)
-    description["files"] = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    description["files"] = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
     (partial / "store.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     partial.rename(target)
     return report
@@ -91,7 +92,7 @@ def import_store(source: Path, path: Path) -> TransferReport:
             raise StoreError(f"{source} has format {description['format']}; this program reads format {FORMAT}")
         encoders = [Encoder(**one) for one in description["encoders"]]
         for name, digest in description["files"].items():
-            if _sha256(source / name) != digest:
+            if hash_file(source / name) != digest:
                 raise StoreDamagedError(
                     f"{source / name} is not as it was written (data loss)", "take another copy of the export"
                 )
@@ -101,9 +102,9 @@ def import_store(source: Path, path: Path) -> TransferReport:
     shutil.rmtree(partial, ignore_errors=True)
     with StoreWriter.open(partial) as store:
         counts = {
-            "vectors": sum(_put_all(store, "vectors", _vector_rows(source, one)) for one in encoders),
-            "items": _put_all(store, "items", _item_rows(source)),
-            "changes": _put_all(store, "changes", _change_rows(source)),
+            "vectors": sum(put_rows(store, "vectors", _vector_rows(source, one)) for one in encoders),
+            "items": put_rows(store, "items", _item_rows(source)),
+            "changes": put_rows(store, "changes", _change_rows(source)),
         }
 
         def describe(transaction: Any) -> None:
@@ -190,8 +191,8 @@ def _sound(
         yield row
 
 
-def _item_row(_: bytes, value: bytes) -> tuple[Any, ...]:
-    item = unpack_item(value)
+def _item_row(key: bytes, value: bytes) -> tuple[Any, ...]:
+    item = unpack_item_at(key, value)
     keys = sorted(item.texts)
     texts = [item.texts[key] for key in keys]
     return item.item_id, item.record, item.sequence, item.deleted, item.updated_ns, keys, texts
@@ -255,26 +256,8 @@ def _batches(path: Path) -> Iterator[Any]:
         yield from file.iter_batches(BLOCK)
 
 
-def _put_all(store: StoreWriter, database: str, rows: Iterator[tuple[bytes, bytes]]) -> int:
-    handle, count = store.database(database), 0
-    while block := [row for _, row in zip(range(BLOCK), rows, strict=False)]:
-
-        def put(transaction: Any, block: list[tuple[bytes, bytes]] = block) -> None:
-            for key, row in block:
-                transaction.put(key, row, db=handle)
-
-        store.transact(put)
-        count += len(block)
-    return count
-
-
 def _vectors_name(encoder: Encoder) -> str:
     return f"vectors-{encoder.fingerprint[:FINGERPRINT_SHOWN]}.parquet"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parquet() -> tuple[Any, Any]:

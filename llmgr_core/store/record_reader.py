@@ -19,7 +19,7 @@ from llmgr_core.store.records import (
     sequence_key,
     sequence_of,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
 from llmgr_core.store.states import Damage
@@ -86,10 +86,7 @@ class RecordReader:
 
     def _sound_item(self, key: Buffer, value: Buffer) -> ItemRecord | None:
         try:
-            item = unpack_item(value)
-            if item_key(item.item_id) != key:
-                raise DamagedRecordError(f"item record of {item.item_id!r} under another key")
-            return item
+            return unpack_item_at(key, value)
         except (DamagedRecordError, UnicodeDecodeError) as error:
             self.note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
             return None

@@ -186,6 +186,25 @@ def unpack_item(row: Buffer) -> ItemRecord:
     return ItemRecord(body[start:end].decode("utf-8"), body[end:], pairs, sequence, bool(deleted), updated_ns)
 
 
+def unpack_item_at(key: Buffer, row: Buffer) -> ItemRecord:
+    """Inverse of pack_item for a row of the database.
+
+    Raises:
+        DamagedRecordError: the row is not as it was written, or not where.
+    """
+    item = unpack_item(row)
+    if item_key(item.item_id) != key:
+        raise DamagedRecordError(f"the record of item {item.item_id!r} stands under another item's key")
+    return item
+
+
+def last_change(item: ItemRecord) -> Change:
+    """The change that left an item as it is; of several encoders' vectors it names the first."""
+    if item.deleted:
+        return Change(item.sequence, item.item_id, Operation.DELETE)
+    return Change(item.sequence, item.item_id, Operation.UPSERT, next(iter(item.texts), NO_FINGERPRINT))
+
+
 def pack_change(change: Change) -> bytes:
     """Row of a change; the sequence is its key."""
     head = _CHANGE.pack(_CHANGE_MAGIC, 0, VERSION, change.operation, 0)

@@ -10,18 +10,17 @@ from llmgr_core.store import environment as environments
 from llmgr_core.store import metadata
 from llmgr_core.store.environment import Environment
 from llmgr_core.store.records import (
-    NO_FINGERPRINT,
-    Change,
     DamagedRecordError,
     ItemRecord,
     Operation,
     item_key,
+    last_change,
     pack_change,
     pack_item,
     sequence_key,
     sequence_of,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
 from llmgr_core.store.writer_lock import WriterLock
@@ -130,9 +129,7 @@ class _Repair:
         mended: list[ItemRecord] = []
         for key, value in self._transaction.cursor(db=self._items):
             try:
-                item = unpack_item(value)
-                if item_key(item.item_id) != key:
-                    raise DamagedRecordError("stands under another item's key")
+                item = unpack_item_at(key, value)
             except (DamagedRecordError, ValueError):
                 bad.append(bytes(key))
                 continue
@@ -187,10 +184,7 @@ class _Repair:
         self._transaction.put(item_key(item.item_id), pack_item(item), db=self._items)
 
     def _put_change(self, item: ItemRecord) -> None:
-        operation = Operation.DELETE if item.deleted else Operation.UPSERT
-        key = NO_FINGERPRINT if item.deleted else next(iter(item.texts), NO_FINGERPRINT)
-        change = Change(item.sequence, item.item_id, operation, key)
-        self._transaction.put(sequence_key(item.sequence), pack_change(change), db=self._changes)
+        self._transaction.put(sequence_key(item.sequence), pack_change(last_change(item)), db=self._changes)
 
 
 def _shown(key: bytes) -> str:

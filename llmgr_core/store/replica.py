@@ -9,6 +9,7 @@ from typing import Any
 from llmgr_core.store import metadata
 from llmgr_core.store.change_blocks import UNKNOWN_SUM, ChangeBlock, Description, Row, change_sum
 from llmgr_core.store.errors import StoreError
+from llmgr_core.store.place import DATA_NAME
 from llmgr_core.store.reading import EmbeddingStore
 from llmgr_core.store.records import sequence_key, sequence_of, unpack_item
 from llmgr_core.store.writing import StoreWriter
@@ -152,7 +153,7 @@ def require_replaceable(path: Path) -> None:
     Raises:
         StoreError: a store with items that is no replica: its own changes would be lost.
     """
-    if not (path / "data.mdb").is_file():
+    if not (path / DATA_NAME).is_file():
         return
     with EmbeddingStore.open(path, check_structure=False) as store, store.transaction() as transaction:
         if metadata.read_replicated(transaction, store.database("meta")) is None and store.newest_in(transaction):

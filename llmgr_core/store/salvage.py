@@ -12,22 +12,22 @@ from llmgr_core.store.carving import Carved, carve
 from llmgr_core.store.errors import StoreError
 from llmgr_core.store.place import DATA_NAME, put_in_place
 from llmgr_core.store.records import (
-    Change,
     ItemRecord,
     Operation,
     item_key,
+    last_change,
     pack_change,
     pack_item,
     sequence_key,
     vector_payload,
 )
 from llmgr_core.store.repair import RepairReport
+from llmgr_core.store.row_blocks import put_rows
 from llmgr_core.store.writer_lock import WriterLock
 from llmgr_core.store.writing import StoreWriter
 
 NEW_NAME = "salvaging"
 DAMAGED_NAME = "data.mdb.damaged"
-BLOCK = 4096
 
 
 def salvage_store(path: Path) -> RepairReport:
@@ -70,9 +70,9 @@ def _write(carved: Carved, directory: Path) -> RepairReport:
     report.insert_again += sorted(carved.changes.keys() - carved.items.keys())
     rows = _placed([_with_vectors(item, sound, report) for item in items], carved)
     with StoreWriter.open(directory) as store:
-        _put_all(store, "vectors", sorted(sound.items()))
-        _put_all(store, "items", sorted((item_key(item.item_id), pack_item(item)) for item in rows))
-        _put_all(store, "changes", [(sequence_key(item.sequence), pack_change(_last_change(item))) for item in rows])
+        put_rows(store, "vectors", sorted(sound.items()))
+        put_rows(store, "items", sorted((item_key(item.item_id), pack_item(item)) for item in rows))
+        put_rows(store, "changes", [(sequence_key(item.sequence), pack_change(last_change(item))) for item in rows])
 
         def describe(transaction: Any) -> None:
             meta = store.database("meta")
@@ -122,20 +122,3 @@ def _placed(items: list[ItemRecord], carved: Carved) -> list[ItemRecord]:
     for item, following in zip(items, [*items[1:], None], strict=True):
         (moved if following is not None and following.sequence == item.sequence else placed).append(item)
     return placed + [item._replace(sequence=newest + number) for number, item in enumerate(moved, 1)]
-
-
-def _last_change(item: ItemRecord) -> Change:
-    if item.deleted:
-        return Change(item.sequence, item.item_id, Operation.DELETE)
-    return Change(item.sequence, item.item_id, Operation.UPSERT, *list(item.texts)[:1])
-
-
-def _put_all(store: StoreWriter, database: str, rows: list[tuple[bytes, bytes]]) -> None:
-    handle = store.database(database)
-    for start in range(0, len(rows), BLOCK):
-
-        def put(transaction: Any, block: list[tuple[bytes, bytes]] = rows[start : start + BLOCK]) -> None:
-            for key, row in block:
-                transaction.put(key, row, db=handle)
-
-        store.transact(put)

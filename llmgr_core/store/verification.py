@@ -16,10 +16,9 @@ from llmgr_core.store.records import (
     DamagedRecordError,
     ItemRecord,
     Operation,
-    item_key,
     sequence_of,
     unpack_change,
-    unpack_item,
+    unpack_item_at,
     vector_payload,
 )
 from llmgr_core.store.structure import structure_problems
@@ -95,17 +94,19 @@ def verify_store(path: Path) -> VerificationReport:
     try:
         with EmbeddingStore.open(path, check_structure=False) as store, store.transaction() as transaction:
             # Inside the transaction: no page of this state is used again by a writer meanwhile.
-            for problem in structure_problems(data):
-                report.note(f"{problem.page_class} page", "" if problem.page is None else str(problem.page), problem.text)
-            if report.sound:
+            if _structure_is_sound(data, report):
                 _check_records(store, transaction, report)
     except StoreError as error:
-        problems = structure_problems(data)
-        if not problems:
+        if _structure_is_sound(data, report):
             report.note("store", "", error.args[0])
-        for problem in problems:
-            report.note(f"{problem.page_class} page", "" if problem.page is None else str(problem.page), problem.text)
     return report
+
+
+def _structure_is_sound(data: Path, report: VerificationReport) -> bool:
+    problems = structure_problems(data)
+    for problem in problems:
+        report.note(f"{problem.page_class} page", "" if problem.page is None else str(problem.page), problem.text)
+    return not problems
 
 
 def _check_records(store: EmbeddingStore, transaction: Any, report: VerificationReport) -> None:
@@ -163,9 +164,7 @@ def _check_items(
     seen, live = set(), 0
     for key, value in transaction.cursor(db=store.database("items")):
         try:
-            item = unpack_item(value)
-            if item_key(item.item_id) != key:
-                raise DamagedRecordError("stands under another item's key")
+            item = unpack_item_at(key, value)
         except (DamagedRecordError, ValueError) as error:
             report.note("item", repr(bytes(key[1:]).decode(errors="replace")), error)
             continue
