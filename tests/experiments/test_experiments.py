@@ -105,8 +105,7 @@ def test_from_rows_to_a_result_that_says_what_was_not_run(small_run: Path, toy: 
     result = json.loads(out.read_text())
     assert Provenance.of(result).missing() == ()
     assert [row["name"] for row in result["rows"]] == ["floor", "backbone", "plain", "no-transitions", "shuffled"]
-    assert "tune-backbone" not in result["not_run"][0]["why"]
-    assert "holds no result of a sweep" in result["not_run"][0]["why"]
+    assert "holds no result of a sweep; run `llmgr tune-backbone" in result["not_run"][0]["why"]
     test = result["splits"]["test"]
     assert test["references"] == dict.fromkeys(("floor", "backbone", "no-transitions", "shuffled"), "plain")
     masked = {name: test["scorers"][name]["masked"]["all"] for name in test["scorers"]}

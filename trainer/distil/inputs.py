@@ -51,7 +51,7 @@ def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str, below: in
             )
         raise ArtefactError(
             f"{store} holds no vector of any item with a training click under encoder {fingerprint[:12]}",
-            "run `llmgr embed` first; where the items have no text at all, take --variant id-only",
+            "run `llmgr embed` first (--untuned for frozen-text); where the items have no text at all, take --variant id-only",
         )
     with_text = np.array([text is not None for text in dataset.texts], dtype=np.bool_) & wanted
     missing = int((with_text & ~present).sum())

@@ -11,10 +11,12 @@ import numpy as np
 from llmgr_core.artefacts import Manifest, open_artefact
 from llmgr_core.command_line.step import Step
 from llmgr_core.data import Dataset
-from llmgr_core.errors import ArtefactError, LlmgrError
+from llmgr_core.errors import ArtefactError, InputError, LlmgrError
 from llmgr_core.evaluation import PairedBootstrap, expected_calibration_error, protocol
 from llmgr_core.evaluation.comparison import MASKINGS
 from llmgr_core.evaluation.reliability import reliability
+from llmgr_core.store.errors import StoreError
+from trainer.distil.inputs import encoder_fingerprint, read_text_vectors
 from trainer.experiments.cost import request_cost, training_cost, tuning_budget
 from trainer.experiments.definition import Experiment, Row
 from trainer.experiments.links import Link, Links
@@ -78,7 +80,7 @@ class Conduct:
                     if missing:
                         line["missing"] = missing
                 except ArtefactError as error:
-                    line["missing"] = [str(error.args[0])]
+                    line["missing"] = [_why(error)]
                 lines.append(line)
         return lines
 
@@ -92,13 +94,29 @@ class Conduct:
             if any(one.pending() for one in wanted) and not self.train:
                 return "not trained"
             for one in wanted:
+                self._require_vectors(row, one)
                 make(one, self.step.run, self.step.reporter)
         except StepFailedError as error:
             self.failed.append(f"{row.name}, seed {seed}: {error}" if row.trained else f"{row.name}: {error}")
             return "a step failed"
-        except ArtefactError as error:
-            return str(error.args[0])
+        except (ArtefactError, StoreError) as error:
+            return _why(error)
         return dataset, link
+
+    def _require_vectors(self, row: Row, link: Link) -> None:
+        """Refuse a training that would not find its text vectors in the run's own store.
+
+        Raises:
+            ArtefactError, StoreError: the store lacks them.
+        """
+        needs = {need.kind: need for need in link.needs}
+        if link.finished() or "store" not in needs or not needs["store"].own or any(one.pending() for one in link.needs):
+            return
+        settings = self.links.settings_of(self.experiment, row)
+        dataset = Dataset.open(open_artefact(needs["dataset"].path, "dataset"))
+        tuned = open_artefact(needs["tuned"].path, "tuned") if "tuned" in needs else None
+        fingerprint = encoder_fingerprint(settings, dataset, tuned)
+        read_text_vectors(needs["store"].path, dataset, fingerprint, settings.distil.text_below)
 
 
 def conduct(one: Conduct) -> dict[str, Any]:
@@ -138,23 +156,31 @@ def conduct(one: Conduct) -> dict[str, Any]:
             elif ranking.dataset.artefact.path.resolve() != data.path.resolve():
                 raise LlmgrError(f"row {row.name} stands on other data than the rows before it", "make two experiments of it")
             store = None if link is None or link.kind != "ranker" else one.links.store_of(link)
-            for split in ranking.splits:
+            try:
+                stale = one.stale_of(row)
+                ranks = {split: ranking.ranks(row, link, store, split, stale) for split in ranking.splits}
+                stated: dict[str, Any] = {}
+                if "calibration" in one.experiment.measure and row.name not in calibration:
+                    stated = {split: _calibration(ranking, row, link, store, split) for split in ranking.splits}
+                if link is not None:
+                    _add_facts(one, row, facts, link, seed, ranking.dataset, store)
+            except (ArtefactError, StoreError, InputError) as error:
+                gaps.setdefault(_why(error), []).append(seed)
+                continue
+            if stated and all(stated.values()):
+                calibration[row.name] = stated
+            for split, of_split in ranks.items():
                 rows = splits.setdefault(split, [])
                 if not rows or rows[-1].name != row.name:
                     rows.append(RowRanks(row.name, one.experiment.reference_of(row)))
-                rows[-1].by_seed[seed] = ranking.ranks(row, link, store, split, one.stale_of(row))
-            if link is not None:
-                _add_facts(one, row, facts, link, seed, ranking.dataset, store)
-            if "calibration" in one.experiment.measure and row.name not in calibration:
-                found = {split: _calibration(ranking, row, link, store, split) for split in ranking.splits}
-                calibration |= {row.name: found} if all(found.values()) else {}
+                rows[-1].by_seed[seed] = of_split
             reporter.event("row", row=row.name, **({"seed": seed} if row.trained else {}))
         for why, seeds in gaps.items():
             named = [seed for seed in seeds if seed != UNTRAINED]
             not_run.append({"name": row.name, "label": row.label, "seeds": named, "why": why})
-        if len(gaps) == 0 or facts["seeds"] or not row.trained:
+        if not gaps or facts["seeds"]:
             done.append(facts)
-    if ranking is None:
+    if ranking is None or not splits:
         whys = [failure.partition("\n")[0] for failure in one.failed] or [
             f"{row['name']}: {row['why']}" for row in not_run if row["why"]
         ]
@@ -203,7 +229,6 @@ def _add_facts(
     one: Conduct, row: Row, facts: dict[str, Any], link: Link, seed: int, dataset: Dataset, store: Path | None
 ) -> None:
     manifest = Manifest.read(link.path)
-    facts["artefacts"][str(seed)] = {"digest": manifest.digest, "inputs": manifest.inputs, "settings": manifest.settings}
     if not facts["seeds"]:
         # Of the first seed: the others cost the same but for luck.
         facts["cost"] = training_cost(link)
@@ -211,7 +236,13 @@ def _add_facts(
         facts["transitions_fitted"] = manifest.metrics.get("transitions")
         if "cost" in one.experiment.measure and link.kind == "ranker" and store is not None:
             facts["cost"] |= request_cost(link, dataset, store)
+    facts["artefacts"][str(seed)] = {"digest": manifest.digest, "inputs": manifest.inputs, "settings": manifest.settings}
     facts["seeds"].append(seed)
+
+
+def _why(error: LlmgrError) -> str:
+    """Reason and way out in one line."""
+    return f"{error.args[0]}; {error.hint}" if error.hint else str(error.args[0])
 
 
 def _calibration(ranking: Ranking, row: Row, link: Link | None, store: Path | None, split: str) -> dict[str, Any] | None:

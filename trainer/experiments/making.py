@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmgr_core.errors import LlmgrError
+from llmgr_core.errors import ArtefactError, LlmgrError
 from llmgr_core.progress import Reporter
 from llmgr_core.run_directory import RunDirectory
 from trainer.experiments.links import SHARED_CACHE, STORE_MARK, Link, costs, program
@@ -26,11 +26,12 @@ def make(link: Link, run: RunDirectory, reporter: Reporter) -> None:
     """Make what is missing, needs first. A step that was cut off goes on from its own checkpoint.
 
     Raises:
-        StepFailedError: a step failed, or something of the run itself is not there.
+        StepFailedError: a step failed.
+        ArtefactError: something of the run itself is not there.
     """
     for one in link.pending():
         if one.own:
-            raise StepFailedError(f"{run.root} holds no {one.kind}", "run the step that makes it first")
+            raise ArtefactError(f"{run.root} holds no {one.kind}", "run the step that makes it first")
         one.directory.mkdir(parents=True, exist_ok=True)
         with _held(one.directory):
             if not one.finished():
