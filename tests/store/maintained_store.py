@@ -1,6 +1,5 @@
-"""A small store that has been lived in, and ways to look at its bytes and to damage them."""
+"""A small store that has been lived in, and ways to look at its bytes."""
 
-import lmdb
 import numpy as np
 
 from llmgr_core.store import Delete, EmbeddedText, EmbeddingStore, Encoder, Put, StoreWriter, fingerprint_key, text_hash
@@ -34,19 +33,6 @@ def rows(path, *databases):
         return {
             name: [(bytes(key), bytes(value)) for key, value in transaction.cursor(db=store.database(name))] for name in names
         }
-
-
-def flip(path, database, key, *, drop=False):
-    """Flip one bit in the last byte of a record, or drop the record."""
-    with lmdb.open(str(path), max_dbs=4) as environment:
-        handle = environment.open_db(database.encode())
-        with environment.begin(write=True) as transaction:
-            row = bytearray(transaction.get(key, db=handle))
-            row[-1] ^= 1
-            if drop:
-                transaction.delete(key, db=handle)
-            else:
-                transaction.put(key, bytes(row), db=handle)
 
 
 def vector_key(text, fingerprint=OLD):

@@ -11,6 +11,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
+from damaged_records import flip
 
 from llmgr_core.store import EmbeddedText, EmbeddingStore, Put, StoreError, StoreFullError, StoreWriter, text_hash
 from llmgr_core.store.records import fingerprint_key, item_key, sequence_key
@@ -33,22 +34,12 @@ def filled(tmp_path):
     return path
 
 
-def damage(path, database, key):
-    """Flip one bit in the last byte of a record."""
-    with lmdb.open(str(path), max_dbs=4) as environment:
-        handle = environment.open_db(database.encode())
-        with environment.begin(write=True) as transaction:
-            row = bytearray(transaction.get(key, db=handle))
-            row[-1] ^= 1
-            transaction.put(key, bytes(row), db=handle)
-
-
 # -- damaged records -----------------------------------------------------------------------------------------------------------
 
 
 def test_fault_damaged_vector_is_never_returned_and_is_named(filled, caplog):
     key = fingerprint_key(FINGERPRINT) + text_hash("text 3")
-    damage(filled, "vectors", key)
+    flip(filled, "vectors", key)
     with EmbeddingStore.open(filled) as store:
         vectors, present = store.read_vectors(["item-2", "item-3"], FINGERPRINT)
         assert present.tolist() == [True, False]
@@ -62,7 +53,7 @@ def test_fault_damaged_vector_is_never_returned_and_is_named(filled, caplog):
 
 
 def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
-    damage(filled, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"))
+    flip(filled, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 3"))
     with StoreWriter.open(filled) as store:
         before = store.sequence()
         mended = store.put("item-3", b"record", put_of(3).texts[0])
@@ -74,7 +65,7 @@ def test_a_damaged_vector_is_mended_by_embedding_the_text_again(filled):
 
 
 def test_fault_damaged_item_is_skipped_named_and_mended_by_inserting_it_again(filled):
-    damage(filled, "items", item_key("item-3"))
+    flip(filled, "items", item_key("item-3"))
     with StoreWriter.open(filled) as store:
         assert store.get_item("item-3") is None
         assert len(store.snapshot(FINGERPRINT).item_ids) == 9
@@ -85,7 +76,7 @@ def test_fault_damaged_item_is_skipped_named_and_mended_by_inserting_it_again(fi
 
 
 def test_fault_damaged_change_is_skipped_and_the_ones_after_it_are_not(filled):
-    damage(filled, "changes", sequence_key(4))
+    flip(filled, "changes", sequence_key(4))
     with EmbeddingStore.open(filled) as store:
         assert [change.sequence for change in store.changes()] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
         assert store.updates(0, FINGERPRINT).sequence == 10
@@ -102,7 +93,7 @@ def test_fault_damaged_change_is_skipped_and_the_ones_after_it_are_not(filled):
 )
 def test_verification_finds_a_flipped_bit_and_names_the_record(filled, database, key, named):
     assert verify_store(filled).sound
-    damage(filled, database, key)
+    flip(filled, database, key)
     report = verify_store(filled)
     assert any(named in problem and "checksum" in problem for problem in report.problems)
 

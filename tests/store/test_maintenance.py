@@ -8,7 +8,8 @@ import textwrap
 import lmdb
 import numpy as np
 import pytest
-from maintained_store import NEW, OLD, flip, make_store, put, rows, vector_key
+from damaged_records import flip
+from maintained_store import NEW, OLD, make_store, put, rows, vector_key
 
 from llmgr_core.store import (
     Delete,

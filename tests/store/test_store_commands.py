@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from maintained_store import NEW, OLD, D, embedded, flip, make_store, rows, vector_key
+from damaged_records import flip
+from maintained_store import NEW, OLD, D, embedded, make_store, rows, vector_key
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.store import (
