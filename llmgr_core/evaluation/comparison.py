@@ -50,13 +50,34 @@ def compare(
     Raises:
         ValueError: a scorer ranked another number of examples.
     """
-    groups = examples_by_group(train_counts)
+    return compare_groups(ranks, dict(zip(GROUPS, examples_by_group(train_counts).T, strict=True)), reference, bootstrap)
+
+
+def compare_groups(
+    ranks: Mapping[str, Sequence[Ranks]],
+    members: Mapping[str, npt.NDArray[np.bool_]],
+    reference: str | None,
+    bootstrap: PairedBootstrap,
+) -> dict[str, Any]:
+    """``compare`` for any division of the examples.
+
+    Args:
+        ranks, reference, bootstrap: as there.
+        members: bool [n] by group, which examples it holds; "all" holds every one.
+
+    Returns:
+        As ``compare``.
+
+    Raises:
+        ValueError: a scorer ranked another number of examples.
+    """
+    names, groups = list(members), np.stack(list(members.values()), axis=1)
     sizes = groups.sum(axis=0)
     values: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
     scorers: dict[str, Any] = {}
     for name, seeds in ranks.items():
-        if any(len(one) != len(train_counts) for one in seeds):
-            raise ValueError(f"{name} ranked {[len(one) for one in seeds]} examples, not {len(train_counts)}")
+        if any(len(one) != len(groups) for one in seeds):
+            raise ValueError(f"{name} ranked {[len(one) for one in seeds]} examples, not {len(groups)}")
         scorers[name] = {"seeds": len(seeds), "seconds": round(sum(one.seconds for one in seeds), 3)}
         different = len({one.masked.tobytes() + one.unmasked.tobytes() for one in seeds})
         if different < len(seeds):
@@ -69,22 +90,23 @@ def compare(
             values[name, masking] = metrics
             scorers[name][masking] = {
                 group: dict(zip(METRICS, metrics[groups[:, place]].mean(axis=0).tolist(), strict=True))
-                for place, group in enumerate(GROUPS)
+                for place, group in enumerate(names)
                 if sizes[place]
             }
     result: dict[str, Any] = {
-        "examples": {group: int(size) for group, size in zip(GROUPS, sizes, strict=True)},
+        "examples": {group: int(size) for group, size in zip(names, sizes, strict=True)},
         "scorers": scorers,
         "reference": reference,
         "differences": {},
     }
-    if reference is None or not len(train_counts):
+    if reference is None or not len(groups):
         return result
     for name in ranks:
         if name == reference:
             continue
         result["differences"][name] = {
-            masking: _differences(values[name, masking], values[reference, masking], groups, bootstrap) for masking in MASKINGS
+            masking: _differences(values[name, masking], values[reference, masking], names, groups, bootstrap)
+            for masking in MASKINGS
         }
     return result
 
@@ -98,12 +120,13 @@ def examples_by_group(train_counts: npt.NDArray[np.integer]) -> npt.NDArray[np.b
 def _differences(
     values: npt.NDArray[np.float64],
     reference: npt.NDArray[np.float64],
+    names: Sequence[str],
     groups: npt.NDArray[np.bool_],
     bootstrap: PairedBootstrap,
 ) -> dict[str, Any]:
     mean, low, high = bootstrap.intervals(values - reference, groups)
     found: dict[str, Any] = {}
-    for place, group in enumerate(GROUPS):
+    for place, group in enumerate(names):
         if not groups[:, place].any():
             continue
         base = reference[groups[:, place]].mean(axis=0)

@@ -171,7 +171,7 @@ def test_commands_train_once_evaluate_and_explain_themselves(prepared):
     answer = CliRunner().invoke(evaluate_command, [*run, "--set", "evaluate.resamples=100"])
     assert answer.exit_code == 0, answer.output
     results = json.loads((prepared / "evaluation" / "results.json").read_text())
-    assert list(results["splits"]["test"]["scorers"]) == ["popularity", "floor", "backbone"]
+    assert list(results["splits"]["test"]["scorers"]) == ["popularity", "sknn", "floor", "backbone"]
     assert results["splits"]["test"]["reference"] == "backbone"
     assert results["protocol"]["data"]["split"] == "leave-one-out"
     examples = results["splits"]["test"]["examples"]["all"]
@@ -183,7 +183,7 @@ def test_commands_train_once_evaluate_and_explain_themselves(prepared):
 
     nobody = CliRunner().invoke(evaluate_command, [*run, "--set", "evaluate.reference=nobody"])
     assert isinstance(nobody.exception, SettingsError)
-    assert "there are popularity, floor, backbone, or auto" in str(nobody.exception)
+    assert "there are popularity, sknn, floor, backbone, or auto" in str(nobody.exception)
 
     same_seed = CliRunner().invoke(evaluate_command, [*run, "--seed-run", str(prepared)])
     assert isinstance(same_seed.exception, ArtefactError)

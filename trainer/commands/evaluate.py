@@ -109,15 +109,23 @@ def _require_reference(step: Step, names: Sequence[str]) -> None:
 
 
 def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
-    """The floor, then every trained model that stands in the run directory."""
+    """What needs no training, then every trained model that stands in the run directory."""
     from llmgr_core.encoders import Backbone
     from llmgr_core.evaluation import BackboneScorer, FloorScorer, PopularityScorer
+    from llmgr_core.evaluation.session_neighbours import SessionNeighbourScorer, chosen_settings
     from llmgr_core.transitions import TransitionGraph
     from trainer.distil.evaluated_ranker import ranker_scorer
 
     run = step.run
     graph = TransitionGraph.build(dataset.train, dataset.num_items, step.settings.transitions).pruned()
-    scorers: list[Scorer] = [PopularityScorer(dataset.train_counts), FloorScorer(graph)]
+    train, numbers = dataset.train, dataset.train_sessions
+    sknn, tried = chosen_settings(step.settings.sknn, train, dataset.num_items, numbers, dataset.validation)
+    if tried:
+        step.reporter.event(
+            "sknn", neighbours=sknn.neighbours, **{f"validation_{count}": value for count, value in tried.items()}
+        )
+    neighbours = SessionNeighbourScorer(train, dataset.num_items, sknn, numbers)
+    scorers: list[Scorer] = [PopularityScorer(dataset.train_counts), neighbours, FloorScorer(graph)]
     if run.backbone.is_dir():
         backbone = open_artefact(run.backbone, "backbone")
         backbone.require_same_lineage(dataset.artefact)

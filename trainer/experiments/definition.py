@@ -46,7 +46,7 @@ class Row(BaseModel):
     Attributes:
         name: for --only, and in the result.
         label: in tables.
-        scorer: "ranker" is an online ranker, "backbone" an ID-only encoder; "floor" and "popularity" need no training.
+        scorer: "ranker" is an online ranker, "backbone" an ID-only encoder; "floor", "sknn" and "popularity" need no training.
         variant: of a ranker: "fused", "id-only" or "frozen-text".
         set: settings that differ from those given on the command line, by dotted key.
         sweep: a backbone with the settings that `llmgr tune-backbone --model SWEEP` found in this run.
@@ -59,7 +59,7 @@ class Row(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")
     label: str
-    scorer: Literal["ranker", "backbone", "floor", "popularity"] = "ranker"
+    scorer: Literal["ranker", "backbone", "floor", "sknn", "popularity"] = "ranker"
     variant: Literal["fused", "id-only", "frozen-text"] = "fused"
     set: dict[str, Scalar] = {}
     sweep: str = ""
@@ -83,7 +83,8 @@ class Experiment(BaseModel):
         seeds: of each row's last training; what it stands on (data, language model, for rankers the backbone) has the run's
             own seed.
         set: settings of every row.
-        measure: "calibration" bins stated probabilities, "cost" times requests; both for rankers only.
+        measure: "calibration" bins stated probabilities, "cost" times requests; both for rankers only. "near-duplicates"
+            divides the examples by how close the target's text is to that of a click.
         rows: in the order of the table.
     """
 
@@ -94,7 +95,7 @@ class Experiment(BaseModel):
     reference: str = ""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
     set: dict[str, Scalar] = {}
-    measure: tuple[Literal["calibration", "cost"], ...] = ()
+    measure: tuple[Literal["calibration", "cost", "near-duplicates"], ...] = ()
     rows: tuple[Row, ...] = Field(alias="row", min_length=1)
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from llmgr_core.data import Dataset
 from llmgr_core.errors import ArtefactError, InputError, LlmgrError
 from llmgr_core.evaluation import PairedBootstrap, expected_calibration_error, protocol
 from llmgr_core.evaluation.comparison import MASKINGS
+from llmgr_core.evaluation.near_duplicates import Members
 from llmgr_core.evaluation.reliability import reliability
 from llmgr_core.store.errors import StoreError
 from trainer.distil.inputs import encoder_fingerprint, read_text_vectors
@@ -21,8 +22,10 @@ from trainer.experiments.cost import request_cost, training_cost, tuning_budget
 from trainer.experiments.definition import Experiment, Row
 from trainer.experiments.links import Link, Links
 from trainer.experiments.making import StepFailedError, make
+from trainer.experiments.near_duplicates import closeness_groups, near_duplicates
 from trainer.experiments.outcome import UNTRAINED, RowRanks, compare_rows
 from trainer.experiments.ranking import Ranking
+from trainer.experiments.same_clicks import require_same_clicks
 from trainer.experiments.stale_vectors import StaleVectors
 
 
@@ -123,10 +126,11 @@ def conduct(one: Conduct) -> dict[str, Any]:
     """Train, rank and compare.
 
     Raises:
-        LlmgrError: no row could be ranked, or rows of one experiment stand on different data.
+        LlmgrError: no row could be ranked, rows of one experiment stand on different clicks, or a measure lacks its vectors.
     """
     reporter, settings = one.step.reporter, one.step.settings
-    ranking: Ranking | None = None
+    rankings: dict[Path, Ranking] = {}
+    closeness: dict[str, Members] = {}
     done: list[dict[str, Any]] = []
     not_run: list[dict[str, Any]] = []
     splits: dict[str, list[RowRanks]] = {}
@@ -144,17 +148,20 @@ def conduct(one: Conduct) -> dict[str, Any]:
                 gaps.setdefault(made, []).append(seed)
                 continue
             data, link = made
+            ranking = rankings.get(data.path.resolve())
             if ranking is None:
                 dataset = Dataset.open(open_artefact(data.path, "dataset"))
-                ranking = Ranking(
+                for before in rankings.values():
+                    require_same_clicks(before.dataset, dataset, row.name)
+                ranking = rankings[data.path.resolve()] = Ranking(
                     dataset,
                     settings.evaluate.batch_size,
-                    lambda row: one.links.settings_of(one.experiment, row).transitions,
+                    lambda row: one.links.settings_of(one.experiment, row),
                     one.step.run.experiments / "ranks",
                     reporter,
                 )
-            elif ranking.dataset.artefact.path.resolve() != data.path.resolve():
-                raise LlmgrError(f"row {row.name} stands on other data than the rows before it", "make two experiments of it")
+                if "near-duplicates" in one.experiment.measure and not closeness:
+                    closeness = closeness_groups(settings, dataset, one.step.run.store, ranking.splits)
             store = None if link is None or link.kind != "ranker" else one.links.store_of(link)
             try:
                 stale = one.stale_of(row)
@@ -164,6 +171,7 @@ def conduct(one: Conduct) -> dict[str, Any]:
                     stated = {split: _calibration(ranking, row, link, store, split) for split in ranking.splits}
                 if link is not None:
                     _add_facts(one, row, facts, link, seed, ranking.dataset, store)
+                facts |= ranking.chosen(row)
             except (ArtefactError, StoreError, InputError) as error:
                 gaps.setdefault(_why(error), []).append(seed)
                 continue
@@ -180,15 +188,16 @@ def conduct(one: Conduct) -> dict[str, Any]:
             not_run.append({"name": row.name, "label": row.label, "seeds": named, "why": why})
         if not gaps or facts["seeds"]:
             done.append(facts)
-    if ranking is None or not splits:
+    first = next(iter(rankings.values()), None)
+    if first is None or not splits:
         whys = [failure.partition("\n")[0] for failure in one.failed] or [
             f"{row['name']}: {row['why']}" for row in not_run if row["why"]
         ]
         raise LlmgrError(f"no row of {one.name} has anything to rank: {'; '.join(whys)}", "--plan prints what each row needs")
     bootstrap = PairedBootstrap(settings.evaluate.resamples, settings.evaluate.confidence, settings.seed)
-    counts = np.asarray(ranking.dataset.train_counts)
+    counts = np.asarray(first.dataset.train_counts)
     compared = {
-        split: compare_rows(rows, counts[ranking.splits[split].targets], bootstrap, one.experiment.reference)
+        split: compare_rows(rows, counts[first.splits[split].targets], bootstrap, one.experiment.reference)
         for split, rows in splits.items()
     }
     return {
@@ -196,9 +205,9 @@ def conduct(one: Conduct) -> dict[str, Any]:
         "title": one.experiment.title,
         "about": one.experiment.about,
         "protocol": protocol(
-            ranking.dataset.protocol,
+            first.dataset.protocol,
             seed=settings.seed,
-            dataset=ranking.dataset.digest,
+            dataset=first.dataset.digest,
             seeds=list(one.seeds),
             intervals=f"percentile intervals of a paired bootstrap, {settings.evaluate.resamples} resamples of the examples",
             confidence=settings.evaluate.confidence,
@@ -207,6 +216,7 @@ def conduct(one: Conduct) -> dict[str, Any]:
         "not_run": not_run,
         "splits": compared,
         **({"calibration": calibration} if calibration else {}),
+        **({"near_duplicates": near_duplicates(splits, closeness, bootstrap)} if closeness else {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.evaluation import METRICS, PairedBootstrap, Ranks, per_example_metrics
-from llmgr_core.evaluation.comparison import MASKINGS, compare
+from llmgr_core.evaluation.comparison import GROUPS, MASKINGS, compare_groups, examples_by_group
 
 # Stands for the seed of a row without training.
 UNTRAINED = -1
@@ -46,29 +46,41 @@ def compare_rows(
         As ``compare``, with ``references`` (by row), ``spread`` (standard deviation of each metric over seeds, by row and
         masking, where there are at least two) and ``by_seed`` (metrics of each seed).
     """
-    levels = compare({row.name: list(row.by_seed.values()) for row in rows}, train_counts, None, bootstrap)
-    named = {row.name: row for row in rows}
+    members = dict(zip(GROUPS, examples_by_group(train_counts).T, strict=True))
+    by_seed = {
+        row.name: {masking: _by_seed(row, masking) for masking in MASKINGS} for row in rows if UNTRAINED not in row.by_seed
+    }
+    return {
+        **compare_rows_in_groups(rows, members, bootstrap),
+        "reference": reference or None,
+        "spread": {name: {one: _spread(seeds[one]) for one in MASKINGS} for name, seeds in by_seed.items() if _many(seeds)},
+        "by_seed": by_seed,
+    }
+
+
+def compare_rows_in_groups(
+    rows: list[RowRanks], members: Mapping[str, npt.NDArray[np.bool_]], bootstrap: PairedBootstrap
+) -> dict[str, Any]:
+    """What ``compare_groups`` gives for all rows, each compared with its own reference; with ``references`` (by row)."""
+    levels = compare_groups({row.name: list(row.by_seed.values()) for row in rows}, members, None, bootstrap)
     references: dict[str, str] = {}
+    for row, other, mine, theirs in compared_pairs(rows):
+        found = compare_groups({row.name: mine, other.name: theirs}, members, other.name, bootstrap)
+        levels["differences"][row.name] = found["differences"][row.name]
+        references[row.name] = other.name
+    return {**levels, "references": references}
+
+
+def compared_pairs(rows: list[RowRanks]) -> Iterator[tuple[RowRanks, RowRanks, list[Ranks], list[Ranks]]]:
+    """Every row with the row it is compared with, and the ranks of both on the seeds that both have."""
+    named = {row.name: row for row in rows}
     for row in rows:
         other = named.get(row.reference)
         if other is None:
             continue
         mine, theirs = _paired(row.by_seed, other.by_seed)
-        if not mine:
-            continue
-        found = compare({row.name: mine, other.name: theirs}, train_counts, other.name, bootstrap)
-        levels["differences"][row.name] = found["differences"][row.name]
-        references[row.name] = other.name
-    by_seed = {
-        row.name: {masking: _by_seed(row, masking) for masking in MASKINGS} for row in rows if UNTRAINED not in row.by_seed
-    }
-    return {
-        **levels,
-        "reference": reference or None,
-        "references": references,
-        "spread": {name: {one: _spread(seeds[one]) for one in MASKINGS} for name, seeds in by_seed.items() if _many(seeds)},
-        "by_seed": by_seed,
-    }
+        if mine:
+            yield row, other, mine, theirs
 
 
 def _paired(mine: Mapping[int, Ranks], theirs: Mapping[int, Ranks]) -> tuple[list[Ranks], list[Ranks]]:

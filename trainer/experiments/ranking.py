@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,9 +18,11 @@ from llmgr_core.encoders import Backbone
 from llmgr_core.evaluation import BackboneScorer, FloorScorer, PopularityScorer, Ranks, Scorer, evaluate
 from llmgr_core.evaluation.calibration import top_probabilities
 from llmgr_core.evaluation.comparison import MASKINGS
+from llmgr_core.evaluation.session_neighbours import SessionNeighbourScorer, chosen_settings
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples
-from llmgr_core.settings.transitions import TransitionSettings
+from llmgr_core.settings import Settings
+from llmgr_core.settings.sknn import SessionNeighbourSettings
 from llmgr_core.transitions import TransitionGraph
 from trainer.distil.evaluated_ranker import ranker_scorer
 from trainer.experiments.definition import Row
@@ -36,7 +39,7 @@ class Ranking:
     Args:
         dataset: what is ranked.
         batch_size: examples scored at once.
-        transitions_of: how a row's transitions are counted; the floor is nothing else.
+        settings_of: settings of a row.
         folder: where ranks are kept.
     """
 
@@ -44,12 +47,13 @@ class Ranking:
         self,
         dataset: Dataset,
         batch_size: int,
-        transitions_of: Callable[[Row], TransitionSettings],
+        settings_of: Callable[[Row], Settings],
         folder: Path,
         reporter: Reporter,
     ) -> None:
-        self.dataset, self._batch_size, self._transitions_of = dataset, batch_size, transitions_of
+        self.dataset, self._batch_size, self._settings_of = dataset, batch_size, settings_of
         self._folder, self._reporter = folder, reporter
+        self._neighbours: dict[str, tuple[SessionNeighbourSettings, dict[str, float]]] = {}
         self.splits: dict[str, Examples] = {
             name: examples for name, examples in (("test", dataset.test), ("heldout", dataset.heldout)) if len(examples)
         }
@@ -92,12 +96,30 @@ class Ranking:
         _write(path, tensors, {})
         return {one: (found[one][0], found[one][1]) for one in MASKINGS}
 
+    def chosen(self, row: Row) -> dict[str, Any]:
+        """What was chosen on validation for a row without training, and by which figures."""
+        if row.scorer != "sknn":
+            return {}
+        settings, tried = self._neighbours_of(row)
+        return {"chosen": settings.model_dump(), **({"tried": tried} if tried else {})}
+
+    def _neighbours_of(self, row: Row) -> tuple[SessionNeighbourSettings, dict[str, float]]:
+        if row.name not in self._neighbours:
+            data, given = self.dataset, self._settings_of(row).sknn
+            self._neighbours[row.name] = chosen_settings(
+                given, data.train, data.num_items, data.train_sessions, data.validation
+            )
+        return self._neighbours[row.name]
+
     def _scorer(self, row: Row, link: Link | None, store: Path | None, stale: StaleVectors | None = None) -> Scorer:
         if row.scorer == "popularity":
             return PopularityScorer(self.dataset.train_counts)
         if row.scorer == "floor":
-            graph = TransitionGraph.build(self.dataset.train, self.dataset.num_items, self._transitions_of(row))
+            graph = TransitionGraph.build(self.dataset.train, self.dataset.num_items, self._settings_of(row).transitions)
             return FloorScorer(graph.pruned())
+        if row.scorer == "sknn":
+            data = self.dataset
+            return SessionNeighbourScorer(data.train, data.num_items, self._neighbours_of(row)[0], data.train_sessions)
         assert link is not None
         artefact = open_artefact(link.path, link.kind)
         artefact.require_same_lineage(self.dataset.artefact)
@@ -110,7 +132,8 @@ class Ranking:
     def _place(self, what: str, row: Row, link: Link | None, split: str, stale: StaleVectors | None = None) -> Path:
         """The name holds everything that decides the ranks."""
         made = Manifest.read(link.path).digest if link is not None else row.scorer
-        settings = self._transitions_of(row).model_dump() if row.scorer == "floor" else {}
+        settings = self._settings_of(row).transitions.model_dump() if row.scorer == "floor" else {}
+        settings |= self._neighbours_of(row)[0].model_dump() if row.scorer == "sknn" else {}
         settings |= stale.facts() if stale is not None else {}
         facts = {"made": made, "dataset": self.dataset.digest, "split": split, "transitions": row.transitions, **settings}
         return self._folder / f"{what}-{hash_value(facts)[:32]}.safetensors"
