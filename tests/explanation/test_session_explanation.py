@@ -148,7 +148,7 @@ def test_the_strongest_click_is_the_one_whose_removal_costs_the_most() -> None:
         else:
             assert drops[strongest] == drops.max() > 0
             assert ranks[strongest] > found.placement.ranks[number]
-    assert found.strongest_click(0) is not None
+    assert any(found.strongest_click(number) is not None for number in range(4))
 
 
 def test_unknown_clicks_are_left_out_and_none_known_is_refused() -> None:
