@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import click
@@ -105,3 +106,24 @@ def test_ranker_of_other_data_is_not_exported(prepared: Path, tmp_path: Path) ->
             run(prepared, "export", "--variant", "id-only", "--force")
     finally:
         manifest.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [("dataset/train/items.npy", "is missing"), ("backbone/backbone.safetensors", "was changed after it was written")],
+)
+def test_a_file_that_an_input_lost_is_named_before_anything_is_trained(
+    prepared: Path, tmp_path: Path, place: str, complaint: str
+) -> None:
+    directory = Path(shutil.copytree(prepared, tmp_path / "run"))
+    shutil.rmtree(directory / "ranker-id-only", ignore_errors=True)
+    file = directory / place
+    assert file.stat().st_size > 0
+    if complaint == "is missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match=complaint) as caught:
+        run(directory, "distil", "--variant", "id-only")
+    assert str(file) in str(caught.value)
+    assert not (directory / "ranker-id-only.partial").exists()

@@ -6,9 +6,9 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,10 @@ class TrainingOutcome(Generic[Model]):
     epochs: int
     epoch_seconds: list[float] = field(default_factory=list)
     examples_per_second: float = 0.0
+
+    def metrics(self) -> dict[str, Any]:
+        """What a manifest tells of it."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "model"}
 
 
 class CatalogueTraining(ABC, Generic[Model]):

@@ -52,6 +52,9 @@ def command(step: Step, *, variant: str) -> None:
         click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(done.manifest.metrics)}))
         return
 
+    for one in inputs:
+        one.verify()
+
     import torch
 
     from llmgr_core.data import Dataset
@@ -150,13 +153,7 @@ def _train(
     student = outcome.model
     parameters = sum(parameter.numel() for parameter in student.parameters())
     draft.details.update(variant=variant, num_items=dataset.num_items, parameters=parameters)
-    draft.metrics.update(
-        validation=outcome.validation,
-        best_epoch=outcome.best_epoch,
-        epochs=outcome.epochs,
-        epoch_seconds=outcome.epoch_seconds,
-        examples_per_second=outcome.examples_per_second,
-    )
+    draft.metrics.update(outcome.metrics())
     whitening = student.transform.whitening if student.transform else None
     return trained_ranker(student, variant, text, dataset.popularity, dataset.include_seen), whitening
 

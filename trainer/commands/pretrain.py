@@ -32,6 +32,9 @@ def command(step: Step) -> None:
         click.echo(json.dumps({"backbone": str(path), "validation": done.manifest.metrics.get("validation", {})}))
         return
 
+    for one in inputs:
+        one.verify()
+
     import torch
 
     from trainer.pretrain import Pretraining
@@ -54,13 +57,7 @@ def command(step: Step) -> None:
         outcome.model.save(draft.path)
         parameters = sum(parameter.numel() for parameter in outcome.model.parameters())
         draft.details.update(num_items=dataset.num_items, dimension=step.settings.encoder.dimension, parameters=parameters)
-        draft.metrics.update(
-            validation=outcome.validation,
-            best_epoch=outcome.best_epoch,
-            epochs=outcome.epochs,
-            epoch_seconds=outcome.epoch_seconds,
-            examples_per_second=outcome.examples_per_second,
-        )
+        draft.metrics.update(outcome.metrics())
     click.echo(json.dumps({"backbone": str(path), "epochs": outcome.epochs, "validation": outcome.validation}))
 
 

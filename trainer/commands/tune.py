@@ -42,6 +42,9 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
         click.echo(json.dumps({"tuned": str(path), **done.manifest.metrics}))
         return
 
+    for one in inputs:
+        one.verify()
+
     import torch
 
     from trainer.tune.two_stages import TwoStageTuning
