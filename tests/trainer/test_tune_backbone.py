@@ -205,7 +205,7 @@ OFTEN = ["--set", "pretrain.checkpoint_minutes=1e-9"]
 def kill_when(run: Path, seen: Path) -> None:
     """Kill the sweep of a run as soon as a file is there."""
     sweeping = process(run)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not seen.exists() and sweeping.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     sweeping.send_signal(signal.SIGKILL)
