@@ -28,7 +28,7 @@ def encode(model: Backbone, sessions: list[list[int]]) -> torch.Tensor:
         return model.encode(batch)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "niser", "fpmc", "caser", "hcgr"])
 @settings(max_examples=25, deadline=None)
 @given(
     sessions=st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=30), min_size=1, max_size=8),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from session_formulas import REFERENCES, d_l, exp_o, hcgr, weights_of
 
 from llmgr_core.encoders import Backbone, EncoderSettings, build_encoder
@@ -60,22 +58,6 @@ def test_each_session_is_encoded_by_the_formulas(name, knobs):
     for vector, session in zip(vectors, SESSIONS, strict=True):
         expected = REFERENCES[name](model, session) if session else np.zeros(D)
         torch.testing.assert_close(vector.double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15, deadline=None)
-@given(
-    sessions=st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=30), min_size=1, max_size=8),
-    order=st.randoms(use_true_random=False),
-)
-def test_a_session_is_encoded_alike_alone_and_in_any_company(name, sessions, order):
-    model = backbone(name)
-    together = encode(model, sessions)
-    places = list(range(len(sessions)))
-    order.shuffle(places)
-    torch.testing.assert_close(encode(model, [sessions[place] for place in places]), together[places], rtol=1e-4, atol=1e-5)
-    for place, session in enumerate(sessions):
-        torch.testing.assert_close(encode(model, [session])[0], together[place], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
