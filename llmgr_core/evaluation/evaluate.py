@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from llmgr_core.errors import InputError
 from llmgr_core.evaluation.calibration import expected_calibration_error, top_probabilities
-from llmgr_core.evaluation.ranks import expected_ranks
+from llmgr_core.evaluation.ranks import NaNScoreError, expected_ranks
 from llmgr_core.evaluation.scorers import Scorer
 from llmgr_core.progress import Reporter
 from llmgr_core.sessions import Examples
@@ -54,7 +55,7 @@ def evaluate(scorer: Scorer, examples: Examples, *, batch_size: int = 512, repor
     measured then.
 
     Raises:
-        ValueError: the scorer returned NaN.
+        InputError: the scorer returned NaN; the message names scorer and example.
     """
     started = time.perf_counter()
     total = len(examples)
@@ -67,7 +68,15 @@ def evaluate(scorer: Scorer, examples: Examples, *, batch_size: int = 512, repor
         piece = slice(start, start + batch_size)
         batch = examples.select(piece)
         scores, seen = scorer.scores(batch), batch.prefixes()
-        masked[piece], unmasked[piece] = expected_ranks(scores, batch.targets, seen)
+        try:
+            masked[piece], unmasked[piece] = expected_ranks(scores, batch.targets, seen)
+        except NaNScoreError as error:
+            number = start + error.example
+            raise InputError(
+                f"scorer {scorer.name!r} gives NaN as a score for example {number} (session {examples.sessions[number]}, "
+                f"target item {examples.targets[number]})",
+                "its weights or vectors hold NaN: make them again; where it happens in training, lower the learning rate",
+            ) from None
         for masking, probabilities in stated.items():
             probabilities[piece], top = top_probabilities(scores, seen if masking == "masked" else None)
             hit[masking][piece] = top == batch.targets

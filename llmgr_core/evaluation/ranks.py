@@ -10,6 +10,18 @@ from torch import Tensor
 from llmgr_core.sessions import Sessions
 
 
+class NaNScoreError(ValueError):
+    """A score is not a number.
+
+    Attributes:
+        example: row of the scores.
+    """
+
+    def __init__(self, example: int) -> None:
+        super().__init__(f"a scorer returned NaN (example {example} of the batch)")
+        self.example = example
+
+
 def expected_ranks(
     scores: Tensor, targets: npt.NDArray[np.integer], seen: Sessions
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -25,7 +37,8 @@ def expected_ranks(
         itself among them can then not be found and gets rank V + 1.
 
     Raises:
-        ValueError: a score is NaN, or the shapes do not fit.
+        NaNScoreError: a score is NaN.
+        ValueError: the shapes do not fit.
     """
     batch, num_items = scores.shape
     if len(targets) != batch or len(seen) != batch:
@@ -36,8 +49,7 @@ def expected_ranks(
     above = (scores > column).sum(dim=1).numpy()
     level = (scores == column).sum(dim=1).numpy() - 1
     if torch.isnan(scores.sum()) and torch.isnan(scores).any():
-        example = int(torch.isnan(scores).any(dim=1).nonzero()[0])
-        raise ValueError(f"a scorer returned NaN (example {example} of the batch)")
+        raise NaNScoreError(int(torch.isnan(scores).any(dim=1).nonzero()[0]))
 
     row = np.repeat(np.arange(batch, dtype=np.int64), seen.lengths)
     pairs = np.unique(row * num_items + seen.items)

@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgr_core.evaluation import METRICS, expected_ranks, per_example_metrics, summarise
+from llmgr_core.errors import InputError
+from llmgr_core.evaluation import METRICS, evaluate, expected_ranks, per_example_metrics, summarise
 from llmgr_core.evaluation.calibration import top_probabilities
-from llmgr_core.sessions import Sessions
+from llmgr_core.sessions import Examples, Sessions
 
 NUM_ITEMS = 5
 RANX_PROGRAM = """
@@ -72,6 +73,18 @@ def test_nan_is_refused_and_the_example_named():
     scores[1, 2] = float("nan")
     with pytest.raises(ValueError, match=r"NaN \(example 1"):
         expected_ranks(scores, np.zeros(3, dtype=int), Sessions.from_lists([[], [], []]))
+
+
+def test_nan_in_an_evaluation_names_scorer_and_example():
+    class Broken:
+        name = "broken"
+
+        def scores(self, examples: Examples) -> torch.Tensor:
+            return torch.where(torch.from_numpy(examples.targets == 5)[:, None], float("nan"), torch.zeros(len(examples), 9))
+
+    examples = Examples.last_click(Sessions.from_lists([[0, 1], [0, 2], [0, 3], [0, 4], [0, 5], [0, 6]]))
+    with pytest.raises(InputError, match=r"scorer 'broken' gives NaN as a score for example 4 \(session 4, target item 5\)"):
+        evaluate(Broken(), examples, batch_size=3)
 
 
 def test_shapes_that_do_not_fit_are_refused():
