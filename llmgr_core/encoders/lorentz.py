@@ -28,14 +28,6 @@ def from_origin(tangents: Tensor) -> Tensor:
     return torch.cat([time, space], dim=-1)
 
 
-def to_origin(points: Tensor) -> Tensor:
-    """log_o(x) = arcosh(x_0) x_{1:} / |x_{1:}|, the inverse of ``from_origin``: float [..., d + 1] -> [..., d]."""
-    space = points[..., 1:]
-    length = _norm(space)
-    # arcosh(x_0) = arsinh |x_{1:}| on the hyperboloid, and exact near the origin too.
-    return space * (torch.asinh(length) / length)
-
-
 def mirrored(points: Tensor) -> Tensor:
     """(-x_0, x_1, ..., x_d): <x, y>_L is the plain inner product of x with the mirrored y."""
     return torch.cat([-points[..., :1], points[..., 1:]], dim=-1)
