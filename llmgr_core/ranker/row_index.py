@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
+from llmgr_core.ranker.whitening import unit_length
 
 # Centroids are learned from so many rows each; more change little and take longer.
 TRAINING_ROWS_PER_CELL = 40
@@ -64,9 +65,7 @@ class RowIndex:
 def _points(rows: ItemRows, indices: npt.NDArray[np.int64], cosine: bool) -> npt.NDArray[np.float32]:
     """What is indexed of these rows, float32 [m, d]."""
     vectors = rows.vectors(indices)
-    if cosine:
-        vectors /= np.maximum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), np.float32(1e-6))[:, None]
-    return np.ascontiguousarray(vectors)
+    return np.ascontiguousarray(unit_length(vectors) if cosine else vectors)
 
 
 def _faiss() -> Any:

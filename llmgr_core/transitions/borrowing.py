@@ -12,9 +12,8 @@ import torch
 from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.graph import TransitionGraph
-from llmgr_core.transitions.lookup import sum_by_item
+from llmgr_core.transitions.lookup import Row, sum_by_item
 
-Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 GATHERED_AT_ONCE = 8_000_000
 # A table of all items is quicker than picking the loans of what was found while there are not so many times as many of them.
 TABLE_SHARE = 16
@@ -110,18 +109,7 @@ class BorrowedTransitions:
 
     def lookup(self, items: Sequence[int] | npt.NDArray[np.integer]) -> Row:
         """t(s, v) of one session, sparse, as ``TransitionGraph.lookup``; borrowers are among the items found."""
-        neighbours, weights = [], []
-        factor = 1.0
-        for click in reversed(items[-self.settings.clicks :]):
-            item = int(click)
-            row = self.rows.get(item)
-            if row is None and 0 <= item < self.num_items:
-                row = self.graph.row(item)
-            if row is not None:
-                neighbours.append(row[0])
-                weights.append(row[1] * np.float32(factor))
-            factor *= self.settings.click_decay
-        found, strengths = sum_by_item(neighbours, weights)
+        found, strengths = self.graph.lookup(items, instead=self.rows)
         borrowers, lent = self._lent(found, strengths)
         if not len(borrowers):
             return found, strengths

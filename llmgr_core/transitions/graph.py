@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,10 @@ from llmgr_core.errors import ArtefactError
 from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.counting import count_transitions
-from llmgr_core.transitions.lookup import ClickRows, expand_clicks, sum_by_item
+from llmgr_core.transitions.lookup import ClickRows, Row, expand_clicks, sum_by_item
 
 FILE_NAME = "transitions.safetensors"
+NO_ROWS: Mapping[int, Row] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -81,26 +83,30 @@ class TransitionGraph:
         rows = expand_clicks(self.indptr, prefixes, self.settings)
         return self._dense(rows, self.weights[rows.edges] * rows.click_weights)
 
-    def lookup(self, items: Sequence[int] | npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    def lookup(self, items: Sequence[int] | npt.NDArray[np.integer], instead: Mapping[int, Row] = NO_ROWS) -> Row:
         """t(s, v) of one session, sparse.
 
         Args:
             items: its clicks, oldest first; items the graph does not know (index out of range) lead nowhere.
+            instead: rows that stand for those of the graph, by item index; of items beyond it too.
 
         Returns:
             item indices int32 [m], ascending and distinct, and their scores float32 [m].
         """
         neighbours, weights = [], []
         factor = 1.0
-        for item in reversed(items[-self.settings.clicks :]):
-            if 0 <= item < self.num_items:
-                row, strengths = self.row(int(item))
-                neighbours.append(row)
-                weights.append(strengths * np.float32(factor))
+        for click in reversed(items[-self.settings.clicks :]):
+            item = int(click)
+            row = instead.get(item)
+            if row is None and 0 <= item < self.num_items:
+                row = self.row(item)
+            if row is not None:
+                neighbours.append(row[0])
+                weights.append(row[1] * np.float32(factor))
             factor *= self.settings.click_decay
         return sum_by_item(neighbours, weights)
 
-    def row(self, item: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    def row(self, item: int) -> Row:
         """Where an item of the graph leads: indices int32 [m], ascending, and W float32 [m]."""
         edges = slice(self.indptr[item], self.indptr[item + 1])
         return self.neighbours[edges], self.weights[edges]

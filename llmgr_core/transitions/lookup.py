@@ -12,6 +12,8 @@ from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 
 Ints = npt.NDArray[np.int64]
+Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+"""Items, ascending and distinct, and a weight of each."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,7 @@ def expand_clicks(indptr: Ints, prefixes: Sessions, settings: TransitionSettings
     return ClickRows(len(prefixes), prefix, settings.click_decay ** before_last.astype(np.float64), click, edges)
 
 
-def sum_by_item(
-    items: Sequence[npt.NDArray[np.integer]], weights: Sequence[npt.NDArray[np.float32]]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+def sum_by_item(items: Sequence[npt.NDArray[np.integer]], weights: Sequence[npt.NDArray[np.float32]]) -> Row:
     """Distinct items of some rows, int32 ascending, and the sum of the weights of each, float32.
 
     Args:
