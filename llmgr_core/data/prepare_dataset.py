@@ -52,7 +52,7 @@ def _prepare(sources: Sources, settings: Settings, path: Path, reporter: Reporte
     identity = {
         "seed": settings.seed,
         "data": settings.data.model_dump(exclude=NO_PART_OF_THE_RESULT),
-        "text": settings.text.model_dump(),
+        "text": settings.text.shaping(),
         "files": sources.hashes(),
     }
     done = None if force else finished_artefact(path, "dataset", [], identity)

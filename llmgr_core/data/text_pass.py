@@ -76,7 +76,7 @@ def _fit(catalogue: Path, total: int, settings: TextSettings, state_file: Path, 
                 if number % 1000 == 0 or number == total:
                     advance(number % 1000 or 1000)
 
-        cleaner = TextCleaner(settings).fit(counted(read_items(catalogue)))
+        cleaner = TextCleaner(settings).knowing(lambda: read_items(catalogue)).fit(counted(read_items(catalogue)))
     unfinished = state_file.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(cleaner.state(), ensure_ascii=False) + "\n", encoding="utf-8")
     unfinished.replace(state_file)

@@ -33,7 +33,7 @@ def text_samples(catalogue: Path | None, settings: Settings, count: int, reporte
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch) / "catalogue.parquet"
         total = read_catalogue(catalogue, settings.data, table, reporter)
-        cleaner = TextCleaner(settings.text).fit(read_items(table))
+        cleaner = TextCleaner(settings.text).knowing(lambda: read_items(table)).fit(read_items(table))
         step = max(total // count, 1)
         for number, item in enumerate(read_items(table)):
             if number % step == 0 and number // step < count:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from llmgr_core.artefacts.manifest import hash_value
 from llmgr_core.data.item import Item
 from llmgr_core.errors import ArtefactError
 from llmgr_core.settings.text import TextSettings
+from llmgr_core.text.brands import KnownBrands, brands_of, without_own_brand
 from llmgr_core.text.characters import repair
-from llmgr_core.text.fields import item_parts, join_sentences
+from llmgr_core.text.fields import brand_name, item_parts, join_sentences
 from llmgr_core.text.phrases import PLACEHOLDERS, Phrase, is_phrase, phrases_in, without_brand_new
 from llmgr_core.text.repetition import RepeatCounter
 from llmgr_core.text.sentences import fit_budget, sentence_hash, sentence_key, split_sentences
@@ -34,12 +35,30 @@ class TextCleaner:
     Args:
         settings: section [text].
         repeated: hashes of sentences that repeat across the catalogue, as ``fit`` finds them.
+        brands: of the catalogue, as ``knowing`` finds them; only where the settings want brands anonymised.
     """
 
-    def __init__(self, settings: TextSettings | None = None, repeated: Iterable[int] = ()) -> None:
+    def __init__(self, settings: TextSettings | None = None, repeated: Iterable[int] = (), brands: Iterable[str] = ()) -> None:
         self.settings = settings or TextSettings()
         self.repeated = frozenset(repeated)
+        self._known = KnownBrands(brands) if self.settings.brands == "anonymised" else None
         self._limit = CHARACTERS_PER_TOKEN * self.settings.max_tokens
+
+    def knowing(self, items: Callable[[], Iterable[Item]]) -> TextCleaner:
+        """A cleaner that knows the brands of a catalogue, to be fitted afterwards; this one where brands stay as they are.
+
+        Args:
+            items: gives the catalogue each time it is called.
+        """
+        if self._known is None:
+            return self
+
+        def texts() -> Iterator[tuple[str, str]]:
+            for item in items():
+                _, title, description = item_parts(item, self._limit, 0)
+                yield brand_name(item), f"{title}. {description}"
+
+        return TextCleaner(self.settings, self.repeated, brands_of(texts))
 
     def fit(self, items: Iterable[Item]) -> TextCleaner:
         """A cleaner with the same settings that also drops what repeats across these items.
@@ -50,21 +69,21 @@ class TextCleaner:
         for item in items:
             number += 1
             if item.description:
-                description = item_parts(item, self._limit, 0)[2]
+                description = self._parts(item, 0)[2]
                 keys = {key for one in split_sentences(description) if len(key := sentence_key(one)) >= SHORTEST_REPEAT}
                 counter.add(sentence_hash(key) for key in keys)
         threshold = max(self.settings.repeated_items, int(-(-number * self.settings.repeated_share // 1)))
-        return TextCleaner(self.settings, counter.at_least(threshold))
+        return TextCleaner(self.settings, counter.at_least(threshold), self._known.names if self._known else ())
 
     def clean(self, item: Item) -> str | None:
         """The text of an item in one line, structured fields first, or None where nothing readable remains.
 
         For example ``"Brand: OPI. Category: Beauty > Makeup > Nails. Nail Lacquer, Red. Dries fast."``
         """
-        facts, title, description = item_parts(item, self._limit, self.settings.attributes)
+        facts, title, description = self._parts(item, self.settings.attributes)
         text = join_sentences([part for part in (*facts, title, description) if part])
         for _ in range(MOST_PASSES):
-            settled = self._settle(repair(text, self._limit))
+            settled = self._settle(self._without_known(repair(text, self._limit)))
             if settled == text:
                 return text or None
             text = settled
@@ -74,8 +93,9 @@ class TextCleaner:
         """Everything that decides what text comes out, JSON-able."""
         return {
             "rules": RULES_VERSION,
-            "settings": self.settings.model_dump(),
+            "settings": self.settings.shaping(),
             "repeated": [f"{value:016x}" for value in sorted(self.repeated)],
+            **({"brands": list(self._known.names)} if self._known else {}),
         }
 
     @classmethod
@@ -95,12 +115,29 @@ class TextCleaner:
             repeated = [int(value, 16) for value in state["repeated"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"not the state of a text cleaner: {error}", "prepare the data again") from None
-        return cls(settings, repeated)
+        return cls(settings, repeated, state.get("brands", ()))
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the state."""
         return hash_value(self.state())
+
+    def _parts(self, item: Item, attributes: int) -> tuple[list[str], str, str]:
+        """Facts, title and description, with made-up names for brands where the settings want that."""
+        facts, title, description = item_parts(item, self._limit, attributes)
+        if self._known is None:
+            return facts, title, description
+        brand = brand_name(item)
+
+        def anonymised(text: str, is_title: bool = False) -> str:
+            return self._without_known(without_own_brand(text, brand, is_title=is_title))
+
+        named = [fact.partition(": ") for fact in facts]
+        facts = [f"{name}{colon}{anonymised(value)}" for name, colon, value in named]
+        return facts, anonymised(title, is_title=True), anonymised(description)
+
+    def _without_known(self, text: str) -> str:
+        return text if self._known is None else self._known.replaced_in(text)
 
     def _settle(self, text: str) -> str:
         """Drop sentences that say nothing or say it again, and cut to the budget."""

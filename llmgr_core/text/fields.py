@@ -36,7 +36,7 @@ def item_parts(item: Item, limit: int, attributes: int) -> tuple[list[str], str,
         Structured facts as sentences ("Brand: OPI."), the title, and the description without a title repeated at its start.
     """
     facts: list[str] = []
-    if item.brand and (brand := _name(item.brand, LONGEST_NAME)):
+    if brand := brand_name(item):
         facts.append(f"Brand: {brand}")
     if item.categories and (category := _category(item.categories)):
         facts.append(f"Category: {category}")
@@ -46,6 +46,11 @@ def item_parts(item: Item, limit: int, attributes: int) -> tuple[list[str], str,
     described = _ITEM_OF_LIST.sub("; ", item.description) if item.description and "  " in item.description else item.description
     description = _without_heading(_field(described, limit))
     return facts, title, _without_title(description, title)
+
+
+def brand_name(item: Item) -> str:
+    """The repaired brand of an item; empty where it has none, or something longer than a name."""
+    return _name(item.brand, LONGEST_NAME) if item.brand else ""
 
 
 def join_sentences(parts: list[str]) -> str:

@@ -11,6 +11,7 @@ import click
 from llmgr_core.artefacts import draft_artefact, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
+from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
 
 # Settings that change how a run goes on, not what it arrives at.
@@ -42,6 +43,11 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
         click.echo(json.dumps({"tuned": str(path), **done.manifest.metrics}))
         return
 
+    if Dataset.open(inputs[0]).cleaner_state["settings"].get("brands", "own") != "own":
+        raise SettingsError(
+            "text.brands=anonymised is a control of untuned text vectors: prompts of tuning show titles as their owners wrote them",
+            "take the ranker's variant frozen-text, which needs no tuning",
+        )
     for one in inputs:
         one.verify()
 

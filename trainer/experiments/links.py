@@ -85,7 +85,7 @@ class Links:
         settings, overrides = self._settings(experiment, row)
         if (settings.data, settings.text) == (self.base.data, self.base.text):
             return Link("dataset", self.run.dataset, self._digest(self.run.dataset), True)
-        made = {"seed": settings.seed, "data": settings.data.model_dump(), "text": settings.text.model_dump()}
+        made = {"seed": settings.seed, "data": settings.data.model_dump(), "text": settings.text.shaping()}
         return self._placed("dataset", made, (), ("prepare",), overrides)
 
     def of(self, experiment: Experiment, row: Row, seed: int) -> Link | None:
