@@ -10,7 +10,6 @@ on a CUDA machine, whose medians then stand in the last column of the floors.
 from __future__ import annotations
 
 import json
-import re
 import sys
 import textwrap
 from itertools import groupby
@@ -24,6 +23,8 @@ from kernels.benchmark.cases import OURS, Setting
 from kernels.benchmark.ops import OPS
 from kernels.benchmark.roofs import H200
 from kernels.benchmark.sessions import session_source
+from llmgr_core.errors import InputError
+from trainer.report.page_blocks import page_with_blocks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kernels.md"
@@ -84,26 +85,25 @@ def floors_table(measured: dict[str, Any] | None) -> list[str]:
     return told
 
 
-def filled(page: str, name: str, lines: list[str]) -> str:
-    """The page with the block between its two marks replaced."""
-    begin, end = f"<!-- {name}: benchmarks/kernel_tables.py -->", f"<!-- {name}: end -->"
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise click.ClickException(f"{PAGE.name} needs the marks {begin} and {end}, once each")
-    return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: "\n".join([begin, *lines, end]), page, flags=re.DOTALL)
-
-
 def tables(page: str, results: Path = RESULTS) -> str:
-    """The page with both tables as the files say."""
+    """The page with both tables as the files say.
+
+    Raises:
+        InputError: see page_with_blocks.
+    """
     read = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in results.glob("kernels-*.json")}
-    page = filled(page, "kernels-cpu", cpu_table(read["kernels-cpu"]))
-    return filled(page, "kernels-floors", floors_table(read.get("kernels-cuda")))
+    made = {"kernels-cpu": cpu_table(read["kernels-cpu"]), "kernels-floors": floors_table(read.get("kernels-cuda"))}
+    return page_with_blocks(page, {name: "\n".join(lines) for name, lines in made.items()})
 
 
 @click.command("kernel-tables", help=(__doc__ or "").partition("\n\n")[0])
 @click.option("--check", is_flag=True, help="Change nothing; exit status 1 if a table differs.")
 def command(check: bool) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    fresh = tables(page)
+    try:
+        fresh = tables(page)
+    except InputError as error:
+        raise click.ClickException(f"{PAGE.name}: {error}") from None
     if check:
         click.echo(
             "the tables are those of the files" if fresh == page else "the tables differ: python benchmarks/kernel_tables.py"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import click
-import pytest
 from click.testing import CliRunner
 
-from benchmarks.kernel_tables import PAGE, RESULTS, command, cpu_table, filled, floors_table, tables
+from benchmarks import kernel_tables
+from benchmarks.kernel_tables import PAGE, RESULTS, command, cpu_table, floors_table, tables
 
 
 def test_the_page_has_the_figures_of_the_committed_run() -> None:
@@ -39,6 +38,11 @@ def test_a_run_on_a_gpu_fills_the_last_column() -> None:
     assert not [line for line in floors_table(None)[2:] if not line.endswith("| not measured |")]
 
 
-def test_a_page_without_the_marks_is_named() -> None:
-    with pytest.raises(click.ClickException, match=r"kernels\.md needs the marks"):
-        filled("no marks", "kernels-cpu", [])
+def test_a_page_without_the_marks_is_named(tmp_path, monkeypatch) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text("no marks\n")
+    monkeypatch.setattr(kernel_tables, "PAGE", page)
+    done = CliRunner().invoke(command, [])
+    assert done.exit_code == 1
+    assert "kernels.md: block 'kernels-cpu' has no place on the page" in done.output
+    assert page.read_text() == "no marks\n"
