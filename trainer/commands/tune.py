@@ -45,7 +45,7 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
 
     if Dataset.open(inputs[0]).cleaner_state["settings"].get("brands", "own") != "own":
         raise SettingsError(
-            "text.brands=anonymised is a control of untuned text vectors: prompts of tuning show titles as their owners wrote them",
+            "text.brands=anonymised is a control of untuned vectors: prompts of tuning show titles as their owners wrote them",
             "take the ranker's variant frozen-text, which needs no tuning",
         )
     for one in inputs:
