@@ -16,7 +16,7 @@ class TextUnit:
     """One attribute ("Brand: OPI") or one word of a text, or all of it.
 
     Attributes:
-        kind: "attribute" or "word".
+        kind: "attribute", "word", or "text" for all of it.
         label: as shown, without punctuation around it.
         start, end: what is left out, ``text[start:end]``.
     """

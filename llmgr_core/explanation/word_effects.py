@@ -37,7 +37,7 @@ class WordEffects:
 
     Attributes:
         item: whose text it is.
-        units: its attributes and words.
+        units: the whole text, its attributes and its words.
         drops: float32 [u, m], score with the whole text less score without the unit; NaN where no score is left.
         agreement: cosine of the vector that the language model makes of the whole text now and the ranker's own one; below
             0.99 the text here is not the one that the ranker's vector was made of. NaN where the ranker has none.
