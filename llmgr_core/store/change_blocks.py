@@ -88,11 +88,8 @@ class ChangeBlock:
         Raises:
             DamagedRecordError: one is not what was written.
         """
-        try:
-            for database, rows in self.rows.items():
-                require_sound_rows(database, rows)
-        except ValueError as error:
-            raise DamagedRecordError(f"a record cannot be read: {error}") from None
+        for database, rows in self.rows.items():
+            require_sound_rows(database, rows)
 
 
 def require_sound_rows(database: str, rows: tuple[Row, ...]) -> None:
@@ -100,7 +97,6 @@ def require_sound_rows(database: str, rows: tuple[Row, ...]) -> None:
 
     Raises:
         DamagedRecordError: one is not what was written.
-        ValueError: one says what no record says.
     """
     for key, value in rows:
         if database == "vectors":
@@ -119,7 +115,7 @@ def change_sum(store: EmbeddingStore, transaction: Any, sequence: int) -> int:
         return UNKNOWN_SUM
     try:
         unpack_change(key, value)
-    except (DamagedRecordError, ValueError):
+    except DamagedRecordError:
         return UNKNOWN_SUM
     return int.from_bytes(bytes(value[_SUM]), "little")
 
@@ -159,7 +155,7 @@ class _Reading:
             reached = sequence_of(key)
             try:
                 change = unpack_change(key, value)
-            except (DamagedRecordError, ValueError) as error:
+            except DamagedRecordError as error:
                 self._store.note_damage("changes", str(reached), error)
                 continue
             changes.append((bytes(key), bytes(value)))

@@ -183,7 +183,7 @@ def _sound(
             return
         try:
             row = unpack(key, value)
-        except (DamagedRecordError, ValueError) as error:
+        except DamagedRecordError as error:
             raise StoreDamagedError(
                 f"{store.path} holds a damaged record in {database}, {bytes(key).hex()}: {error}",
                 "`llmgr store verify` names all of them, `llmgr store repair` takes them out",

@@ -95,7 +95,7 @@ class Pruning:
             for key, row in rows:
                 try:
                     item = unpack_item(row)
-                except (DamagedRecordError, UnicodeDecodeError):
+                except DamagedRecordError:
                     continue
                 if encoder in item.texts:
                     texts = {one: text for one, text in item.texts.items() if one != encoder}
@@ -143,7 +143,7 @@ class Pruning:
                 try:
                     current = transaction.get(item_key(unpack_change(key, row).item_id), db=items)
                     superseded = current is not None and unpack_item(current).sequence > sequence
-                except (DamagedRecordError, ValueError):
+                except DamagedRecordError:
                     continue
                 if superseded:
                     transaction.delete(key, db=changes)
@@ -179,5 +179,5 @@ def _texts_of(row: Buffer) -> set[bytes]:
     """Keys of the vectors that an item has; of a damaged one, none."""
     try:
         return {encoder + text for encoder, text in unpack_item(row).texts.items()}
-    except (DamagedRecordError, UnicodeDecodeError):
+    except DamagedRecordError:
         return set()

@@ -283,7 +283,7 @@ class EmbeddingStore(RecordReader):
                     reached = sequence_of(key)
                     try:
                         item_id = unpack_change(key, value).item_id
-                    except (DamagedRecordError, ValueError) as error:
+                    except DamagedRecordError as error:
                         self.note_damage("changes", str(reached), error)
                         continue
                     if item_id in updates:

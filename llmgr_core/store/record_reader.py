@@ -66,7 +66,7 @@ class RecordReader:
                 return
             try:
                 change = unpack_change(key, value)
-            except (DamagedRecordError, ValueError) as error:
+            except DamagedRecordError as error:
                 self.note_damage("changes", str(sequence_of(key)), error)
                 continue
             left -= 1
@@ -87,7 +87,7 @@ class RecordReader:
     def _sound_item(self, key: Buffer, value: Buffer) -> ItemRecord | None:
         try:
             return unpack_item_at(key, value)
-        except (DamagedRecordError, UnicodeDecodeError) as error:
+        except DamagedRecordError as error:
             self.note_damage("items", bytes(key[1:]).decode("utf-8", errors="replace"), error)
             return None
 

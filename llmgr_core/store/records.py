@@ -183,7 +183,11 @@ def unpack_item(row: Buffer) -> ItemRecord:
         pairs[body[start : start + HASH_BYTES]] = body[start + HASH_BYTES : start + 2 * HASH_BYTES]
         start += 2 * HASH_BYTES
     end = start + id_bytes
-    return ItemRecord(body[start:end].decode("utf-8"), body[end:], pairs, sequence, bool(deleted), updated_ns)
+    try:
+        item_id = body[start:end].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedRecordError(f"the id of an item record cannot be read: {error}") from None
+    return ItemRecord(item_id, body[end:], pairs, sequence, bool(deleted), updated_ns)
 
 
 def unpack_item_at(key: Buffer, row: Buffer) -> ItemRecord:
@@ -224,8 +228,11 @@ def unpack_change(key: Buffer, row: Buffer) -> Change:
     magic, crc, version, operation, _ = _CHANGE.unpack_from(row)
     if magic != _CHANGE_MAGIC or version != VERSION or crc32(row[_SUMMED_FROM:], crc32(key)) != crc:
         raise _damage("change", magic == _CHANGE_MAGIC, version)
-    item_id = bytes(row[start:]).decode("utf-8")
-    return Change(sequence_of(key), item_id, Operation(operation), bytes(row[_CHANGE.size : start]))
+    try:
+        item_id, kind = bytes(row[start:]).decode("utf-8"), Operation(operation)
+    except ValueError as error:
+        raise DamagedRecordError(f"change record cannot be read: {error}") from None
+    return Change(sequence_of(key), item_id, kind, bytes(row[_CHANGE.size : start]))
 
 
 def _sealed(row: bytes, before: int = 0) -> bytes:

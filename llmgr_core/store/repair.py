@@ -130,7 +130,7 @@ class _Repair:
         for key, value in self._transaction.cursor(db=self._items):
             try:
                 item = unpack_item_at(key, value)
-            except (DamagedRecordError, ValueError):
+            except DamagedRecordError:
                 bad.append(bytes(key))
                 continue
             kept = {encoder: text for encoder, text in item.texts.items() if encoder + text in vectors}
@@ -157,7 +157,7 @@ class _Repair:
             try:
                 change = unpack_change(key, value)
                 item = items.get(change.item_id)
-            except (DamagedRecordError, ValueError):
+            except DamagedRecordError:
                 item = None
             if item is None or sequence > item.sequence:
                 drop[bytes(key)] = sequence

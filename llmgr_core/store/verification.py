@@ -150,7 +150,7 @@ def _check_changes(store: EmbeddingStore, transaction: Any, report: Verification
         expected = sequence + 1
         try:
             change = unpack_change(key, value)
-        except (DamagedRecordError, ValueError) as error:
+        except DamagedRecordError as error:
             report.note("change", str(sequence), error)
             continue
         newest[change.item_id] = change
@@ -165,7 +165,7 @@ def _check_items(
     for key, value in transaction.cursor(db=store.database("items")):
         try:
             item = unpack_item_at(key, value)
-        except (DamagedRecordError, ValueError) as error:
+        except DamagedRecordError as error:
             report.note("item", repr(bytes(key[1:]).decode(errors="replace")), error)
             continue
         report.items += 1

@@ -77,7 +77,7 @@ def copy_parts(store: EmbeddingStore, *, part_bytes: int = MOST_BYTES) -> Iterat
                 row = (bytes(key), bytes(value))
                 try:
                     require_sound_rows(database, (row,))
-                except (DamagedRecordError, ValueError) as error:
+                except DamagedRecordError as error:
                     store.note_damage(database, row[0].hex(), error)
                     continue
                 rows.append(row)
@@ -116,7 +116,7 @@ class ArrivingCopy:
         """Take the next part.
 
         Raises:
-            DamagedRecordError, ValueError: a record is not what was written.
+            DamagedRecordError: a record is not what was written.
             StoreFullError: no space left on the disk.
         """
         require_sound_rows(part.database, part.rows)

@@ -1,5 +1,7 @@
 """Rows of the store: what is written is what is read, and a changed bit is noticed."""
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from llmgr_core.store.records import (
     DamagedRecordError,
     ItemRecord,
     Operation,
+    _sealed,
     half_precision,
     item_key,
     pack_change,
@@ -83,6 +86,17 @@ def test_a_row_that_was_cut_is_noticed(size):
     row = pack_vector(half_precision(np.ones(8)))
     with pytest.raises(DamagedRecordError):
         vector_payload(row[:size])
+
+
+def test_nonsense_under_a_right_sum_is_damage_too():
+    item = pack_item(ItemRecord("é", b"", {}))
+    with pytest.raises(DamagedRecordError, match="id of an item"):
+        unpack_item(_sealed(item[:-1] + b"\xff"))
+    change = bytearray(pack_change(Change(7, "a", Operation.UPSERT)))
+    # Behind magic, sum and version.
+    change[9] = 77
+    with pytest.raises(DamagedRecordError, match="change record cannot be read"):
+        unpack_change(sequence_key(7), _sealed(bytes(change), crc32(sequence_key(7))))
 
 
 def test_a_change_under_another_sequence_is_noticed():
