@@ -40,7 +40,7 @@ class Readout(nn.Module):
 
 
 class Head(nn.Module):
-    """[B, D] to [B, D]: the identity plus what training adds, a linear map or an MLP (GELU)."""
+    """[..., D] to [..., D]: the identity plus what training adds, a linear map or an MLP (GELU)."""
 
     def __init__(self, hidden_size: int, kind: str) -> None:
         super().__init__()
@@ -63,7 +63,9 @@ class Bridge(nn.Module):
     """All parameters outside the language model and the backbone.
 
     Attributes:
-        projection: W_p, float [D, d]; enters prompts as x~_v = W_p x_v and logits as <head(H), W_p x_v>.
+        projection: W_p, float [D, d]; enters prompts as x~_v = W_p x_v and logits as <head(H), W_p x_v>. Where W_p is an MLP,
+            its last layer.
+        first_layers: the layers before that one, [d] to [d]; None where W_p is linear.
         readout, head: from hidden states to head(H).
         graph_gate: weight of the language model's part of the session vector beside z_s.
         text_head: map [D] to [text_rows], which starts as the whitening of the text vectors.
@@ -87,6 +89,7 @@ class Bridge(nn.Module):
         self.text_gate = nn.Parameter(torch.tensor(FIRST_GATE)) if settings.text_rows else None
         self.log_prompt_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.log_item_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
+        self.first_layers = Head(dimension, "mlp") if settings.projection == "mlp" else None
         self.register_buffer("text_mean", torch.zeros(hidden_size))
         self.register_buffer("prompt_mean", torch.zeros(hidden_size))
 
@@ -95,8 +98,18 @@ class Bridge(nn.Module):
         centred: Tensor = self.readout(hidden.float(), mask) - self.prompt_mean
         return centred
 
+    def enter(self, vectors: Tensor) -> Tensor:
+        """u = x + MLP(x), what the last layer of an MLP takes, float [..., d]; x itself where W_p is linear."""
+        if self.first_layers is None:
+            return vectors
+        entered: Tensor = self.first_layers(vectors)
+        return entered
+
     def fold(self, vectors: Tensor) -> Tensor:
-        """W_p^T y, float [B, D] to [B, d]: <y, W_p x_v> = <W_p^T y, x_v>, so that the whole catalogue costs d a row, not D."""
+        """W_p^T y, float [B, D] to [B, d]: <y, W_p x_v> = <W_p^T y, x_v>, so that the whole catalogue costs d a row, not D.
+
+        Of an MLP W_p this is the last layer, and what it is compared with is u_v.
+        """
         return vectors @ self.projection.to(vectors.dtype)
 
     def session_part(self, read: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ LEAST_SPREAD = 1e-10
 
 
 @torch.no_grad()
-def start_projection(bridge: Bridge, text_vectors: Tensor, id_vectors: Tensor, token_norm: float) -> None:
+def start_projection(
+    bridge: Bridge, text_vectors: Tensor, id_vectors: Tensor, token_norm: float, *, random: bool = False
+) -> None:
     """Set W_p to the ridge regression from text vectors to ID directions, and the text mean.
 
     Fine-tuning from a random head first bends the language model towards that head and loses what it knew; from a fitted one it
@@ -25,6 +27,7 @@ def start_projection(bridge: Bridge, text_vectors: Tensor, id_vectors: Tensor, t
         text_vectors: e_v, float [n, D] of items with text and clicks.
         id_vectors: x_v, float [n, d] of the same items.
         token_norm: mean length of the model's token vectors.
+        random: keep W_p as it was drawn, but for its scale.
 
     Raises:
         InputError: all text vectors are equal.
@@ -38,12 +41,18 @@ def start_projection(bridge: Bridge, text_vectors: Tensor, id_vectors: Tensor, t
             f"the language model gives all {len(texts):,} items with text and clicks the same vector",
             "nothing can be learnt from that; see that titles, attributes or descriptions of the item file differ",
         )
+    weights = bridge.projection.detach().to(ids.device).double() if random else _ridge(centred, ids)
+    length = (ids @ weights.T).norm(dim=1).mean().clamp_min(1e-12)
+    bridge.projection.copy_(weights * (token_norm / length))
+
+
+def _ridge(centred: Tensor, ids: Tensor) -> Tensor:
+    """From centred text vectors [n, D] to ID directions [n, d]: [D, d]."""
     directions = torch.nn.functional.normalize(ids - ids.mean(dim=0), dim=1)
     gram = centred.T @ centred
     strength = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve(gram + strength, centred.T @ directions)
-    length = (ids @ weights.T).norm(dim=1).mean().clamp_min(1e-12)
-    bridge.projection.copy_(weights * (token_norm / length))
+    weights: Tensor = torch.linalg.solve(gram + strength, centred.T @ directions)
+    return weights
 
 
 @torch.no_grad()

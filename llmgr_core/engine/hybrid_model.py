@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import kernels
 from llmgr_core.encoders import Backbone
 from llmgr_core.engine.bridge import Bridge
+from llmgr_core.engine.candidate_head import candidate_cross_entropy
 from llmgr_core.engine.hybrid import HybridInput
 from llmgr_core.engine.pooling import pool
 from llmgr_core.engine.prompt_batches import AuxiliaryBatch, MainBatch
@@ -52,6 +53,7 @@ class HybridModel(nn.Module):
         logit_v = scale * (<z_s + g W_p^T head(H), x_v> + b <t_s + g A h, t_v>)
 
     each vector of unit length where the backbone compares by cosine. At the start g is small and b is chosen on validation.
+    Where W_p is an MLP, x~_v = W_p u_v with u_v = x_v + MLP(x_v), and g <W_p^T head(H), u_v> stands beside <z_s, x_v>.
 
     Beside its prompt each stage asks the same of the stored vector e_v, the pooled hidden state of the item's text alone, by
     <W_p^T (e_v - mean), x_w>: stage 1 which item it is, stage 2 which item followed it. Only thus does tuning reach the vector
@@ -113,11 +115,13 @@ class HybridModel(nn.Module):
 
     def main_loss(self, batch: MainBatch) -> StageLoss:
         """Stage 2."""
-        rows, zero = self.item_rows(), torch.zeros((), device=batch.targets.device)
-        prompt_loss = kernels.catalogue_cross_entropy(self.session_query(batch), rows, batch.targets, self.scale)
+        zero = torch.zeros((), device=batch.targets.device)
+        prompt_loss = _softmax_loss(self.session_query(batch), self.item_rows(), batch.targets, batch.candidates, self.scale)
         item_loss = zero
         if self.settings.following_weight and batch.last_texts is not None:
-            item_loss = self._item_loss(self.text_vectors(batch.last_texts), batch.targets[batch.last_owner])
+            owner, candidates = batch.last_owner, batch.candidates
+            among = None if candidates is None else candidates[owner]
+            item_loss = self._item_loss(self.text_vectors(batch.last_texts), batch.targets[owner], among)
         return StageLoss(prompt_loss + self.settings.following_weight * item_loss, prompt_loss, item_loss, zero)
 
     @property
@@ -127,21 +131,31 @@ class HybridModel(nn.Module):
 
     def id_rows(self) -> Tensor:
         """x_v as the logits use it: float32 [V, d], of unit length under cosine, zero for items without clicks."""
-        rows = self.backbone.item_table.float() * self.known[:, None]
-        return nn.functional.normalize(rows, dim=1) if self.backbone.logits.cosine else rows
+        return self._as_compared(self.backbone.item_table.float())
 
     def item_rows(self) -> Tensor:
-        """What sessions are compared with: [x_v ; t_v], float32 [V, d + k]."""
-        return torch.cat([self.id_rows(), self.text_rows], dim=1)
+        """What sessions are compared with: [x_v ; t_v], float32 [V, d + k]; with an MLP as W_p [x_v ; u_v ; t_v]."""
+        if self.bridge.first_layers is None:
+            return torch.cat([self.id_rows(), self.text_rows], dim=1)
+        entered = self._as_compared(self.bridge.enter(self.backbone.item_table.float()))
+        beside_backbone = [self.id_rows()] if self.settings.graph_residual else []
+        return torch.cat([*beside_backbone, entered, self.text_rows], dim=1)
 
     def session_query(self, batch: MainBatch) -> Tensor:
-        """What item rows are compared with: [z_s + g W_p^T head(H) ; b A h], float32 [B, d + k]."""
+        """What item rows are compared with: [z_s + g W_p^T head(H) ; b A h], float32 [B, d + k].
+
+        With an MLP as W_p [z_s ; g W_p^T head(H) ; b A h]; without ``graph_residual`` no z_s and no g.
+        """
         session_vectors = self.backbone.encode(batch.sessions)
         read = self.read(batch, session_vectors)
         part = self.bridge.session_part(read)
         if self.backbone.logits.cosine:
             part, session_vectors = nn.functional.normalize(part, dim=1), nn.functional.normalize(session_vectors, dim=1)
-        query = session_vectors + self.bridge.graph_gate * part if self.settings.graph_residual else part
+        query = part
+        if self.settings.graph_residual:
+            part = self.bridge.graph_gate * part
+            linear = self.bridge.first_layers is None
+            query = session_vectors + part if linear else torch.cat([session_vectors, part], dim=1)
         if self.bridge.text_head is None or self.bridge.text_gate is None:
             return query.float()
         text = nn.functional.normalize(self.bridge.text_head(read.to(self.bridge.text_head.weight.dtype)), dim=1)
@@ -167,11 +181,16 @@ class HybridModel(nn.Module):
         hidden = self.language_model(self.language_model.embed_tokens(texts.entries), texts.mask)
         return pool(hidden.float(), texts.mask, self.pooling)
 
-    def _item_loss(self, text_vectors: Tensor, targets: Tensor) -> Tensor:
-        part = self.bridge.item_part(text_vectors).float()
-        rows = nn.functional.normalize(self.id_rows().detach(), dim=1)
-        scale = self.bridge.log_item_scale.exp()
-        return kernels.catalogue_cross_entropy(nn.functional.normalize(part, dim=1), rows, targets, scale)
+    def _as_compared(self, rows: Tensor) -> Tensor:
+        """Zero for items without clicks, of unit length under cosine."""
+        rows = rows * self.known[:, None]
+        return nn.functional.normalize(rows, dim=1) if self.backbone.logits.cosine else rows
+
+    def _item_loss(self, text_vectors: Tensor, targets: Tensor, candidates: Tensor | None = None) -> Tensor:
+        part = nn.functional.normalize(self.bridge.item_part(text_vectors).float(), dim=1)
+        entered = self._as_compared(self.bridge.enter(self.backbone.item_table.detach().float()))
+        rows = nn.functional.normalize(entered, dim=1)
+        return _softmax_loss(part, rows, targets, candidates, self.bridge.log_item_scale.exp())
 
     def read(self, batch: AuxiliaryBatch | MainBatch, session_vectors: Tensor | None = None) -> Tensor:
         """What the prompts read as, centred: float32 [B, D].
@@ -185,7 +204,8 @@ class HybridModel(nn.Module):
 
     def _inputs(self, batch: AuxiliaryBatch | MainBatch, session_vectors: Tensor | None) -> Tensor:
         """Input vectors of the language model, float32 [B, T, D]."""
-        prompts, model, projection = batch.prompts, self.language_model, self.bridge.projection
+        prompts, model, bridge = batch.prompts, self.language_model, self.bridge
+        projection = bridge.projection
         if isinstance(batch, AuxiliaryBatch):
             return prompts.vectors(model, projection, self._candidate_vectors(batch).flatten(0, 1))
         if session_vectors is None:
@@ -197,13 +217,24 @@ class HybridModel(nn.Module):
         encoder = self.backbone.encoder
         layer = getattr(encoder, "graph_layer", None)
         if layer is None:
-            return prompts.vectors(model, projection, torch.cat([nodes.float(), sessions]))
+            return prompts.vectors(model, projection, bridge.enter(torch.cat([nodes.float(), sessions])))
         settings = encoder.settings
+        if bridge.first_layers is not None:
+            # One operation does graph layers and a linear W_p; the first layers of an MLP stand between the two.
+            layered = kernels.gated_graph_layers(nodes, batch.sessions.graph, layer(), settings.layers, settings.edges)
+            return prompts.vectors(model, projection, bridge.enter(torch.cat([layered.float(), sessions])))
         return prompts.vectors_of_graph(
             model, projection, nodes, batch.sessions.graph, layer(), settings.layers, settings.edges, sessions
         )
 
     def _candidate_vectors(self, batch: AuxiliaryBatch) -> Tensor:
-        """x_c of the candidates, float [B, C, d]."""
+        """x_c of the candidates (u_c where W_p is an MLP), float [B, C, d]."""
         vectors = kernels.item_rows(self.backbone.item_table, batch.candidates.flatten())
-        return vectors.float().view(*batch.candidates.shape, -1)
+        return self.bridge.enter(vectors.float()).view(*batch.candidates.shape, -1)
+
+
+def _softmax_loss(queries: Tensor, rows: Tensor, targets: Tensor, candidates: Tensor | None, scale: Tensor | float) -> Tensor:
+    """Cross-entropy over the candidates of each query, over the whole catalogue where there are none."""
+    if candidates is None:
+        return kernels.catalogue_cross_entropy(queries, rows, targets, scale)
+    return candidate_cross_entropy(queries, rows, candidates, scale)

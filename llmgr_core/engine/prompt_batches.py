@@ -49,6 +49,7 @@ class MainBatch:
         prompts: B main prompts; their entries refer to the N node vectors and, after those, the B session vectors.
         sessions: the sessions as the backbone takes them.
         targets: int64 [B], items that followed.
+        candidates: int64 [B, 1 + N], the items that the loss is over, the target first; None takes the whole catalogue.
         last_texts: token rows of the item text prompt of last clicks that have text; None where they are not asked for.
         last_owner: int64 [n], the example each of those rows belongs to.
     """
@@ -58,6 +59,7 @@ class MainBatch:
     targets: torch.Tensor
     last_texts: HybridInput | None
     last_owner: torch.Tensor
+    candidates: torch.Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -97,10 +99,21 @@ class PromptBatches:
         text = self._texts[item]
         return text is not None and bool(text.strip())
 
-    def auxiliary(self, items: npt.NDArray[np.int64], candidates: npt.NDArray[np.int64]) -> AuxiliaryBatch:
-        """Prompts for items with text (int64 [B]) and candidates (int64 [B, C]) that hold each item exactly once."""
+    def auxiliary(
+        self,
+        items: npt.NDArray[np.int64],
+        candidates: npt.NDArray[np.int64],
+        described: npt.NDArray[np.int64] | None = None,
+    ) -> AuxiliaryBatch:
+        """Prompts that describe items and ask for them.
+
+        Args:
+            items: int64 [B], the right answers.
+            candidates: int64 [B, C], each row holds its item exactly once.
+            described: int64 [B], items with text whose texts are shown; by default those asked for.
+        """
         device, width = self._engine.language_model.device, candidates.shape[1]
-        texts = [self._item_row(int(item)) or [] for item in items]
+        texts = [self._item_row(int(item)) or [] for item in (items if described is None else described)]
         opening, closing = len(self._engine.opening), len(self._engine.closing)
         prompts = [
             auxiliary_row(
@@ -118,8 +131,13 @@ class PromptBatches:
             texts=HybridInput.from_rows(texts, device),
         )
 
-    def main(self, examples: Examples, with_last_texts: bool) -> MainBatch:
-        """Prompts for the prefixes of these examples."""
+    def main(self, examples: Examples, with_last_texts: bool, candidates: npt.NDArray[np.int64] | None = None) -> MainBatch:
+        """Prompts for the prefixes of these examples.
+
+        Args:
+            with_last_texts: also token rows of the last clicks' texts.
+            candidates: see MainBatch.
+        """
         device = self._engine.language_model.device
         sessions = SessionBatch.from_sessions(examples.prefixes(self.max_clicks))
         offsets, nodes_of = sessions.graph.node_offsets.tolist(), sessions.click_nodes.tolist()
@@ -146,6 +164,7 @@ class PromptBatches:
             targets=torch.from_numpy(examples.targets.astype(np.int64)).to(device),
             last_texts=HybridInput.from_rows(last_rows, device) if last_rows else None,
             last_owner=torch.tensor(last_owner, dtype=torch.int64, device=device),
+            candidates=None if candidates is None else torch.from_numpy(candidates).to(device),
         )
 
     def item_lengths(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -13,7 +13,10 @@ class TuneSettings(Section):
     """Section [tune]: two-stage tuning of the language model.
 
     Attributes:
-        order: "in-order" learns stage 1, then stage 2; "joint" mixes the steps of both at random (an ablation).
+        order: "in-order" learns stage 1, then stage 2. As ablations: "joint" mixes the steps of both at random, "swapped"
+            learns stage 2 first.
+        projection: W_p. "linear" starts as the ridge regression from text vectors to IDs; "mlp" has a hidden layer before that
+            linear one and starts as the same map. "random-frozen", an ablation, is drawn at random and never learns.
         lora_rank, lora_alpha, lora_dropout: of the adapter; a mild one keeps what the model knows about words. Rank 0
             leaves the language model as it is: only bridge and backbone learn.
         lora_targets: "attention", "all-linear", or layer names divided by commas.
@@ -24,7 +27,10 @@ class TuneSettings(Section):
             clicks; the language model adds to both. Without, only the language model speaks, as in the paper's formula.
         text_rows: numbers of each item's whitened text vector that stand beside its ID vector in the catalogue softmax, so
             that items without clicks can be scored; 0 scores by ID vectors alone.
+        stage1_texts: "own"; "shuffled", an ablation, shows each item of stage 1 with the text of another one.
         candidates: items to choose from in stage 1, the right one among them.
+        stage2_candidates: 0 takes stage 2's losses over the whole catalogue; a number, over the target and so many other items,
+            drawn at random for each prefix. What ranks afterwards ranks all items either way.
         alignment_weight: stage 1, weight of "which of all items has this text", asked of the stored text vector itself.
         following_weight: stage 2, weight of "which item follows", asked of the last click's stored text vector itself.
         prompt_titles: last clicks whose titles stand in the main prompt.
@@ -46,7 +52,8 @@ class TuneSettings(Section):
         checkpoint_steps: a checkpoint every so many steps; a killed run goes on from the last one.
     """
 
-    order: Literal["in-order", "joint"] = "in-order"
+    order: Literal["in-order", "joint", "swapped"] = "in-order"
+    projection: Literal["linear", "mlp", "random-frozen"] = "linear"
     lora_rank: int = Field(default=8, ge=0, le=1024)
     lora_alpha: int = Field(default=16, ge=1, le=4096)
     lora_dropout: float = Field(default=0.05, ge=0.0, lt=1.0)
@@ -56,7 +63,9 @@ class TuneSettings(Section):
     thaw: Literal["frozen", "gnn", "gnn+ids"] = "gnn"
     graph_residual: bool = True
     text_rows: int = Field(default=64, ge=0, le=1024)
+    stage1_texts: Literal["own", "shuffled"] = "own"
     candidates: int = Field(default=10, ge=2, le=100)
+    stage2_candidates: int = Field(default=0, ge=0)
     alignment_weight: float = Field(default=1.0, ge=0.0)
     following_weight: float = Field(default=0.5, ge=0.0)
     prompt_titles: int = Field(default=2, ge=0, le=20)

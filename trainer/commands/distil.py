@@ -200,6 +200,11 @@ def _inputs(step: Step, variant: str) -> list[Artefact]:
                 f"the variant 'fused' learns from the tuned language model: {error.args[0]}",
                 "run `llmgr tune` and `llmgr embed` first, or take --variant id-only or frozen-text",
             ) from None
+        if step.settings.distil.row_pull and inputs[-1].manifest.settings["tune"].get("projection") == "mlp":
+            raise SettingsError(
+                f"distil.row_pull pulls rows along a linear W_p, and the W_p of {step.run.tuned} is an MLP",
+                "set distil.row_pull to 0, or tune with tune.projection = 'linear'",
+            )
     return inputs
 
 

@@ -13,10 +13,13 @@ from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
+from llmgr_core.settings.tune import TuneSettings
 
 # Settings that change how a run goes on, not what it arrives at.
 INCIDENTAL = {"checkpoint_steps", "gradient_checkpointing"}
 HOST = {"device", "batch_tokens"}
+# At its default, each leaves the model as it was before there was a choice.
+CHOICES = ("order", "projection", "stage1_texts", "stage2_candidates")
 
 
 @step_command("tune")
@@ -78,9 +81,10 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
 
 def shaping_settings(settings: Settings) -> dict[str, Any]:
     """The settings that determine the tuned model."""
+    tune, usual = settings.tune, TuneSettings()
+    unused = {name for name in CHOICES if getattr(tune, name) == getattr(usual, name)}
     return {
         "seed": settings.seed,
         "engine": settings.engine.model_dump(exclude=HOST),
-        # In order, a model is the one that it was before there was a choice.
-        "tune": settings.tune.model_dump(exclude=INCIDENTAL | ({"order"} if settings.tune.order == "in-order" else set())),
+        "tune": tune.model_dump(exclude=INCIDENTAL | unused),
     }

@@ -1,4 +1,4 @@
-"""Candidates of the auxiliary task: the described item among others that are hard to tell from it."""
+"""Candidates: hard ones for the auxiliary task, random ones for a stage 2 that does not see the whole catalogue."""
 
 from __future__ import annotations
 
@@ -62,6 +62,19 @@ class HardCandidates:
         similar[np.arange(len(places)), places] = -np.inf
         count = min(NEAREST, similar.shape[1] - 1)
         return self.pool[np.argpartition(-similar, count - 1, axis=1)[:, :count]]
+
+
+def random_candidates(
+    targets: npt.NDArray[np.int64], num_items: int, count: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """int64 [B, 1 + count]: each target, then ``count`` other items of the catalogue, none twice.
+
+    A catalogue with fewer others gives all of them.
+    """
+    others = [rng.choice(num_items - 1, size=min(count, num_items - 1), replace=False) for _ in targets]
+    drawn = np.array(others, dtype=np.int64).reshape(len(targets), -1)
+    drawn += drawn >= targets[:, None]
+    return np.concatenate([targets[:, None], drawn], axis=1)
 
 
 class _Groups:

@@ -44,7 +44,7 @@ def choose_trainable(model: HybridModel, stage: int) -> dict[str, nn.Parameter]:
     Stage 1: adapter, W_p, readout and head. Stage 2: the whole bridge too, and of the backbone what ``thaw`` says.
     """
     settings = model.settings
-    prefixes = ["bridge.projection", "bridge.readout", "bridge.head", "bridge.log_"]
+    prefixes = ["bridge.projection", "bridge.first_layers", "bridge.readout", "bridge.head", "bridge.log_"]
     if stage == 2:
         prefixes = ["bridge."]
         prefixes += ["backbone.encoder."] if settings.thaw != "frozen" else []
@@ -55,6 +55,7 @@ def choose_trainable(model: HybridModel, stage: int) -> dict[str, nn.Parameter]:
         learns = ("lora_" in name and settings.lora_rank > 0) or name.startswith(tuple(prefixes))
         # With no z_s beside it the gate would only rescale what is normalised anyway.
         learns = learns and not (name == "bridge.graph_gate" and not settings.graph_residual)
+        learns = learns and not (name == "bridge.projection" and settings.projection == "random-frozen")
         parameter.requires_grad_(learns)
         if learns:
             chosen[name] = parameter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,26 @@ from llmgr_core.engine.bridge_start import start_projection, whitening
 from llmgr_core.engine.hybrid_model import HybridModel
 from llmgr_core.engine.prompt_batches import PromptBatches
 from llmgr_core.engine.tuned_model import save_tuned
-from llmgr_core.errors import InputError
 from llmgr_core.progress import Reporter
-from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings
 from trainer.catalogue_training.log import TrainingLog
-from trainer.tune.candidates import HardCandidates
 from trainer.tune.catalogue_vectors import catalogue_vectors
 from trainer.tune.checkpoint import Position, read_checkpoint, write_checkpoint
 from trainer.tune.cost import report_cost
 from trainer.tune.measures import backbone_quality, best_text_gate, candidate_accuracy, teacher_quality, text_neighbour_quality
 from trainer.tune.optimization import choose_trainable
 from trainer.tune.processes import Processes
-from trainer.tune.training_loop import BuildBatch, Places, steps_of, train_stage
+from trainer.tune.stage_examples import ItemsToLearn, StageExamples
+from trainer.tune.training_loop import train_stage
 
-MIN_ITEMS = 20
 MEAN_BATCHES = 6
-Work = tuple[list[Places], BuildBatch]
-"""The examples of every step of a stage, and what makes a batch of them."""
+Tensors = Mapping[str, torch.Tensor]
 
 
 class TwoStageTuning:
     """Stage 1 on items, stage 2 on session prefixes; resumes from its last checkpoint.
+
+    ``tune.order`` may have them the other way round, or both at once.
 
     Args:
         dataset, backbone: what to tune on; the backbone's weights are changed as ``tune.thaw`` says.
@@ -75,22 +73,17 @@ class TwoStageTuning:
             # Re-entrant checkpointing would ask the input vectors themselves for a gradient.
             model.transformer.gradient_checkpointing_enable({"use_reentrant": False})
         bridge = Bridge(self.engine.hidden_size, backbone.settings.dimension, tune)
-        self.known = dataset.train_counts > 0
-        self.model = HybridModel(self.engine, backbone, bridge, tune, known=torch.from_numpy(self.known))
+        self.model = HybridModel(self.engine, backbone, bridge, tune, known=torch.from_numpy(dataset.train_counts > 0))
         self.batches = PromptBatches(self.engine, dataset.texts, dataset.titles, tune, backbone.settings.max_clicks)
-        self.items = np.array([v for v in np.flatnonzero(self.known) if self.batches.has_text(int(v))], dtype=np.int64)
-        if len(self.items) < max(MIN_ITEMS, tune.candidates):
-            raise InputError(
-                f"{len(self.items)} items have both text and clicks in training: too few to tune a language model on",
-                "check `llmgr prepare`'s fit report; the ID-only ranker needs no text",
-            )
+        self.examples = StageExamples(dataset, self.batches, tune, settings.seed)
         self.measured: dict[str, Any] = {}
+        self._beside: dict[str, torch.Tensor] = {}
         self.log: TrainingLog | None = None
 
     def run(self) -> tuple[dict[str, object], dict[str, Any]]:
         """Tune; returns details and metrics for the manifest."""
         found = read_checkpoint(self.checkpoints)
-        position, tensors = found if found else (Position(1, 0, 0, {}), {})
+        position, tensors = found if found else (Position(2 if self.tune.order == "swapped" else 1, 0, 0, {}), {})
         self.measured = dict(position.measured)
         if self.processes.first:
             self.log = TrainingLog(self.directory, position.log_bytes)
@@ -101,15 +94,9 @@ class TwoStageTuning:
         trainable = sum(parameter.numel() for parameter in choose_trainable(self.model, 2).values())
         base = sum(parameter.numel() for parameter in self.engine.language_model.parameters())
         self.reporter.event("parameters", trained=trainable, language_model=base)
-        if self.tune.order == "joint":
-            self._both_stages(position.step, tensors, untuned)
-        else:
-            if position.stage == 1:
-                self._stage_1(position.step, tensors, untuned)
-                position, tensors = Position(2, 0, 0, {}), {}
-            elif position.step == 0:
-                self._load_weights(tensors)
-            self._stage_2(position.step, tensors)
+        orders = {"in-order": self._in_order, "swapped": self._swapped, "joint": self._both_stages}
+        orders[self.tune.order](position, tensors, untuned)
+        self._measure_teacher()
         details: dict[str, object] = {}
         if self.processes.first:
             details = save_tuned(self.directory, self.model, self.engine, self.settings.engine)
@@ -118,32 +105,54 @@ class TwoStageTuning:
             self.log.close()
         return {**details, "trainable_parameters": trainable}, self.measured
 
-    def _stage_1(self, first_step: int, tensors: Mapping[str, torch.Tensor], untuned: npt.NDArray[np.float32]) -> None:
-        work, accuracy = self._items_to_learn(untuned)
-        self._start_prompt_mean(1, *work)
+    def _in_order(self, position: Position, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
+        if position.stage == 1:
+            self._stage_1(position.step, tensors, untuned)
+            self._checkpoint(2, 0, self._learned_weights())
+            position, tensors = Position(2, 0, 0, {}), {}
+        elif position.step == 0:
+            self._load_weights(tensors)
+        if self.tune.text_rows:
+            self._start_text_rows(self._vectors("stage-1"))
+        self._stage_2(position.step, tensors)
+
+    def _swapped(self, position: Position, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
+        """Stage 2 first; what only it trains stays as it left it."""
+        if self.tune.text_rows:
+            self._start_text_rows(untuned)
+        if position.stage == 2:
+            self._stage_2(position.step, tensors)
+            self._checkpoint(1, 0, self._learned_weights())
+            position, tensors = Position(1, 0, 0, {}), {}
+        else:
+            self._load_weights(tensors)
+        self._beside = self._learned_weights()
+        self._stage_1(position.step, tensors, untuned)
+        # The finished model is asked the prompts of stage 2, which are read relative to their own mean.
+        self._start_prompt_mean(2, [], None)
+
+    def _stage_1(self, first_step: int, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
+        learn = self.examples.items_to_learn(untuned)
+        self._start_prompt_mean(1, *learn.work)
         if first_step == 0:
             self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
-            self._measure("stage1_accuracy_before", accuracy())
-        self._train(1, *work, first_step, tensors)
-        self._measure("stage1_accuracy_after", accuracy())
+            self._measure("stage1_accuracy_before", self._accuracy(learn))
+        self._train(1, *learn.work, first_step, tensors)
+        self._measure("stage1_accuracy_after", self._accuracy(learn))
         if self.tune.text_rows:
             tuned = self._vectors("stage-1")
             self._measure("text_neighbours_ndcg20_after", text_neighbour_quality(tuned, self.dataset))
-        weights = {f"weight.{name}": value for name, value in choose_trainable(self.model, 2).items()}
-        self._checkpoint(2, 0, weights)
 
-    def _stage_2(self, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        if self.tune.text_rows:
-            self._start_text_rows(self._vectors("stage-1"))
+    def _stage_2(self, first_step: int, tensors: Tensors) -> None:
         if first_step == 0:
             self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
-        self._train(2, *self._prefixes_to_learn(), first_step, tensors)
-        self._measure_teacher()
+        self._train(2, *self.examples.prefixes_to_learn(), first_step, tensors)
 
-    def _both_stages(self, first_step: int, tensors: Mapping[str, torch.Tensor], untuned: npt.NDArray[np.float32]) -> None:
+    def _both_stages(self, position: Position, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
         """The steps of both stages in one random order; what learns, and the number of the stage, are those of stage 2."""
-        (item_steps, build_items), accuracy = self._items_to_learn(untuned)
-        prefix_steps, build_prefixes = self._prefixes_to_learn()
+        learn = self.examples.items_to_learn(untuned)
+        item_steps, build_items = learn.work
+        prefix_steps, build_prefixes = self.examples.prefixes_to_learn()
         if self.tune.text_rows:
             self._start_text_rows(untuned)
         # Items are told from prefixes by their sign.
@@ -153,51 +162,19 @@ class TwoStageTuning:
         def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
             return build_items(-1 - places, draw) if places[0] < 0 else build_prefixes(places, draw)
 
-        if first_step == 0:
+        if position.step == 0:
             self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
-        self._train(2, [steps[place] for place in order], build, first_step, tensors)
-        self._measure("stage1_accuracy_after", accuracy())
-        self._measure_teacher()
+        self._train(2, [steps[place] for place in order], build, position.step, tensors)
+        self._measure("stage1_accuracy_after", self._accuracy(learn))
 
-    def _items_to_learn(self, untuned: npt.NDArray[np.float32]) -> tuple[Work, Callable[[], float]]:
-        """Stage 1: its steps and batches, and what measures it on items kept out of it."""
-        rng = np.random.default_rng([self.settings.seed, 1])
-        shuffled = rng.permutation(self.items)
-        held = min(self.tune.heldout_items, len(shuffled) // 10)
-        heldout, learned = shuffled[:held], shuffled[held:]
-        if self.tune.stage1_examples:
-            learned = learned[: self.tune.stage1_examples]
-        pool = np.flatnonzero(self.known)
-        hard = HardCandidates(pool, self.dataset.brand_codes, self.dataset.category_codes, untuned[pool])
-
-        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
-            items = learned[places]
-            return self.batches.auxiliary(items, hard.draw(items, self.tune.candidates, draw))
-
-        def accuracy() -> float:
-            return candidate_accuracy(self.model, self.batches, hard, heldout, self.settings.seed)
-
-        steps = steps_of(self.batches.item_lengths(learned), self.tune.stage1_epochs, self.tune, self.settings.seed, 1)
-        return (steps, build), accuracy
-
-    def _prefixes_to_learn(self) -> Work:
-        """Stage 2: its steps and batches."""
-        examples = Examples.every_prefix(self.dataset.train)
-        if self.tune.stage2_examples and len(examples) > self.tune.stage2_examples:
-            rng = np.random.default_rng([self.settings.seed, 2])
-            examples = examples.select(np.sort(rng.permutation(len(examples))[: self.tune.stage2_examples]))
-        with_texts = self.tune.following_weight > 0
-
-        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
-            return self.batches.main(examples.select(places), with_texts)
-
-        return steps_of(self.batches.main_lengths(examples), self.tune.stage2_epochs, self.tune, self.settings.seed, 2), build
+    def _accuracy(self, learn: ItemsToLearn) -> float:
+        return candidate_accuracy(self.model, self.batches, learn.hard, learn.heldout, self.settings.seed)
 
     def _measure_teacher(self) -> None:
         quality = teacher_quality(self.model, self.batches, self.engine.settings.batch_tokens, self.dataset.validation)
         self._measure("teacher_ndcg20", quality)
 
-    def _train(self, stage: int, steps: list[Any], build: Any, first_step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _train(self, stage: int, steps: list[Any], build: Any, first_step: int, tensors: Tensors) -> None:
         self._start_prompt_mean(stage, steps, build)
         parameters = choose_trainable(self.model, stage)
         if self.processes.alone:
@@ -215,7 +192,7 @@ class TwoStageTuning:
             seed=self.settings.seed,
             first_step=first_step,
             log=self.log,
-            checkpoint=lambda step: self._checkpoint(stage, step, optimization.state()),
+            checkpoint=lambda step: self._checkpoint(stage, step, {**self._beside, **optimization.state()}),
             reporter=self.reporter,
         )
         optimization.finish()
@@ -229,11 +206,12 @@ class TwoStageTuning:
         return catalogue_vectors(self.engine, self.dataset.texts, cache, self.reporter, f"embed catalogue, {name}")
 
     def _start_bridge(self, untuned: npt.NDArray[np.float32]) -> None:
-        model, items = self.model, torch.from_numpy(self.items)
+        model, items = self.model, torch.from_numpy(self.examples.items)
         token_vectors = self.engine.language_model.transformer.get_input_embeddings().weight
         token_norm = float(token_vectors.detach().float().norm(dim=1).mean())
         ids = model.backbone.item_table.detach().cpu()[items]
-        start_projection(model.bridge, torch.from_numpy(untuned)[items], ids, token_norm)
+        random = self.tune.projection == "random-frozen"
+        start_projection(model.bridge, torch.from_numpy(untuned)[items], ids, token_norm, random=random)
 
     @torch.no_grad()
     def _start_prompt_mean(self, stage: int, steps: list[Any], build: Any) -> None:
@@ -257,7 +235,7 @@ class TwoStageTuning:
         bridge = self.model.bridge
         assert bridge.text_head is not None
         texts = torch.from_numpy(vectors)
-        mean, weights = whitening(texts[torch.from_numpy(self.items)], self.tune.text_rows)
+        mean, weights = whitening(texts[torch.from_numpy(self.examples.items)], self.tune.text_rows)
         bridge.text_head.weight.data.zero_()
         bridge.text_head.weight.data[: len(weights)].copy_(weights)
         rows = torch.nn.functional.normalize((texts - mean) @ bridge.text_head.weight.data.cpu().T, dim=1)
@@ -268,16 +246,20 @@ class TwoStageTuning:
             bridge.text_gate.data.fill_(gate)
             self._measure("text_gate", gate)
 
-    def _checkpoint(self, stage: int, step: int, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _learned_weights(self) -> dict[str, torch.Tensor]:
+        """Copies of all that either stage trains."""
+        return {f"weight.{name}": value.detach().clone() for name, value in choose_trainable(self.model, 2).items()}
+
+    def _checkpoint(self, stage: int, step: int, tensors: Tensors) -> None:
         # Under ZeRO every process must take part in gathering the tensors; only one writes them.
         if self.processes.first and self.log is not None:
             write_checkpoint(self.checkpoints, Position(stage, step, self.log.flush(), self.measured), tensors)
         self.processes.barrier()
 
-    def _load_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def _load_weights(self, tensors: Tensors) -> None:
         for name, parameter in self.model.named_parameters():
             if f"weight.{name}" in tensors:
-                parameter.data.copy_(tensors[f"weight.{name}"])
+                parameter.data.copy_(tensors[f"weight.{name}"].reshape(parameter.shape))
 
     def _measure(self, name: str, value: float) -> None:
         if math.isnan(value):  # nothing to measure it on
