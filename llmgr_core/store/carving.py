@@ -6,7 +6,6 @@ writes over a page that the last state stands on, and pages given back keep thei
 
 from __future__ import annotations
 
-import json
 import mmap
 import resource
 import struct
@@ -79,12 +78,12 @@ def _take(carved: Carved, key: bytes, value: bytes) -> None:
             if newest is None or newest.sequence < change.sequence:
                 carved.changes[change.item_id] = change
         elif key.startswith(metadata.ENCODER):
-            encoder = Encoder(**json.loads(value))
-            if fingerprint_key(encoder.fingerprint) == key[len(metadata.ENCODER) :]:
+            encoder = metadata.encoder_of(key, value)
+            if encoder is not None:
                 carved.encoders[fingerprint_key(encoder.fingerprint)] = encoder
         elif key == metadata.ACTIVE:
             carved.active.add(value.decode())
-    except (DamagedRecordError, ValueError, TypeError):
+    except (DamagedRecordError, UnicodeDecodeError):
         return
 
 

@@ -87,12 +87,7 @@ def mend(transaction: Any, meta: Any) -> list[str]:
     done = []
     cursor = transaction.cursor(db=meta)
     for key, value in [(bytes(key), bytes(value)) for key, value in cursor if bytes(key).startswith(ENCODER)]:
-        try:
-            encoder = Encoder(**json.loads(value))
-            sound = fingerprint_key(encoder.fingerprint) == key[len(ENCODER) :] and encoder.dimensions > 0
-        except (ValueError, TypeError):
-            sound = False
-        if not sound:
+        if encoder_of(key, value) is None:
             transaction.delete(key, db=meta)
             done.append(f"encoder key {key[len(ENCODER) :].hex()[:12]}: its record could not be read; `llmgr embed` writes it")
     names = {one.fingerprint for one in read_encoders(transaction, meta).values()}
@@ -104,6 +99,16 @@ def mend(transaction: Any, meta: Any) -> list[str]:
     done.append("the store has a new epoch: sequences of before mean nothing to it")
     _seal(transaction, meta)
     return done
+
+
+def encoder_of(key: bytes, value: bytes) -> Encoder | None:
+    """The encoder that a row under ENCODER tells of; None where the row is not what was written."""
+    try:
+        encoder = Encoder(**json.loads(value))
+        sound = fingerprint_key(encoder.fingerprint) == key[len(ENCODER) :] and encoder.dimensions > 0
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return encoder if sound else None
 
 
 def read_pruned(transaction: Any, meta: Any) -> int:
