@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bundle_fixture import Catalogue, free_port_settings, make_catalogue, make_live_catalogue
+from patience import PATIENCE
 from server_process import LiveServers, start_both
 
 from services.client import RankingClient
@@ -48,7 +49,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RankingS
 @pytest.fixture(scope="module")
 def ranking_client(shared_server: RankingServer) -> Iterator[RankingClient]:
     """A client of ``shared_server`` that never retries."""
-    with RankingClient(shared_server.address, timeout=5.0, retry=RetryPolicy(attempts=1)) as client:
+    with RankingClient(shared_server.address, timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as client:
         yield client
 
 

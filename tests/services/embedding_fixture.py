@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from metrics_page import series, value
+from patience import PATIENCE
 
 from llmgr_core.data.item import Item
 from llmgr_core.settings import Settings, load_settings
@@ -50,7 +52,7 @@ class ControlledModel:
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         self.batches.append(list(texts))
         self.entered.set()
-        assert self.running.wait(20)
+        assert self.running.wait(4 * PATIENCE)
         if self.raising & set(texts):
             raise RuntimeError(f"secret text: {texts}")
         return np.stack([self.vector(text) for text in texts])
@@ -79,7 +81,7 @@ def settings_with(*overrides: str) -> Settings:
 @contextmanager
 def client_of(listening: Listening) -> Iterator[EmbeddingClient]:
     """A client that never retries."""
-    with EmbeddingClient(listening.address, timeout=20.0, retry=RetryPolicy(attempts=1)) as client:
+    with EmbeddingClient(listening.address, timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as client:
         yield client
 
 
@@ -88,10 +90,24 @@ def embedding_service(
     store: Path, model: ControlledModel | None = None, *overrides: str
 ) -> Iterator[tuple[EmbeddingClient, ControlledModel]]:
     """A server in this process and a client of it."""
+    with measured_service(store, model, *overrides) as (client, used, _):
+        yield client, used
+
+
+@contextmanager
+def measured_service(
+    store: Path, model: ControlledModel | None = None, *overrides: str
+) -> Iterator[tuple[EmbeddingClient, ControlledModel, Callable[..., float]]]:
+    """As embedding_service, with a function that reads a series of the server, for example ``measured("queued_texts")``."""
     model = model or ControlledModel()
-    serving = serve_in_background(encoder_around(model), store, settings_with(*overrides))
+    serving = serve_in_background(encoder_around(model), store, settings_with("embed.metrics_port=0", *overrides))
     with serving as listening, client_of(listening) as client:
+
+        def measured(name: str, **labels: str) -> float:
+            assert listening.metrics_port is not None
+            return value(series(listening.metrics_port), f"llmgr_embedding_{name}", **labels)
+
         try:
-            yield client, model
+            yield client, model, measured
         finally:
             model.running.set()

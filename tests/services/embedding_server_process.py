@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+
+from patience import PATIENCE
 
 from services.client import EmbeddingClient
 from services.client.calls import RetryPolicy
@@ -19,13 +20,7 @@ def server_process(store, *overrides):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             ready = json.loads(process.stdout.readline())
-            with EmbeddingClient(ready["address"], timeout=20.0, retry=RetryPolicy(attempts=1)) as client:
+            with EmbeddingClient(ready["address"], timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as client:
                 yield process, client, ready["metrics_port"]
         finally:
             process.kill()
-
-
-def metrics(port):
-    """Text of a Prometheus page."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
-        return page.read().decode()

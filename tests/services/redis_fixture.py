@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from bundle_fixture import FINGERPRINT, vector_of
+from patience import PATIENCE, free_port, wait_until
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings.replication import ReplicationSettings
@@ -22,8 +22,6 @@ from llmgr_core.store import EmbeddedText, EmbeddingStore, Put, StoreWriter
 from services.replication.metrics import PublisherMetrics, ReplicaMetrics
 from services.replication.publisher import Publisher
 from services.replication.replica import Replica
-
-PATIENCE = 60.0
 
 
 class RedisServer:
@@ -53,7 +51,7 @@ class RedisServer:
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
                 connection.sendall(b"PING\r\n")
                 reply = connection.recv(64)
                 return reply.startswith((b"+PONG", b"-NOAUTH"))
@@ -148,7 +146,7 @@ class Replication:
         registry, ready = CollectorRegistry(), threading.Event()
         replica = Replica(store, self.settings, ReplicaMetrics(registry), lambda _: ready.set(), **options)
         follower = self._started(replica, registry)
-        assert ready.wait(PATIENCE), "no store came"
+        assert ready.wait(2 * PATIENCE), "no store came"
         return follower
 
     def stop(self, follower: Follower) -> None:
@@ -179,19 +177,6 @@ def replication(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield make
     for one in made:
         one.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], object], message: str, seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, message
-        time.sleep(0.02)
 
 
 def insert(writer: StoreWriter, first: int, count: int, prefix: str = "new") -> int:

@@ -22,8 +22,8 @@ class LiveServers:
 
 
 def places(catalogue: Catalogue) -> tuple[str, ...]:
-    """Options that name bundle and store."""
-    return ("--bundle", str(catalogue.bundle), "--store", str(catalogue.store))
+    """Options that name bundle and store, with which no server ends itself because a busy machine lets it stand still."""
+    return ("--bundle", str(catalogue.bundle), "--store", str(catalogue.store), "--set", "serve.exit_when_stuck_s=0")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import inspect
 import grpc
 import pytest
 from embedding_fixture import ControlledModel, encoder_around, settings_with
+from patience import PATIENCE
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError, LlmgrError
@@ -17,7 +18,7 @@ from services.embedding.background import serve_in_background
 
 def test_rankings_are_those_of_the_client_for_threads(shared_server, ranking_client):
     async def rank():
-        async with AsyncRankingClient(shared_server.address, timeout=20.0) as client:
+        async with AsyncRankingClient(shared_server.address, timeout=PATIENCE) as client:
             many, info = await client.rank_many([["item-1"], ["item-2"]], top_k=5), await client.info()
             together = await asyncio.gather(*(client.rank([f"item-{number}"], top_k=3) for number in range(50)))
             return together, many, info
@@ -30,13 +31,13 @@ def test_rankings_are_those_of_the_client_for_threads(shared_server, ranking_cli
 
 def test_items_are_inserted_read_followed_and_deleted(tmp_path):
     async def use(address):
-        async with AsyncEmbeddingClient(address, timeout=20.0) as client:
+        async with AsyncEmbeddingClient(address, timeout=PATIENCE) as client:
             stored = await client.embed(Item("a", title="lamp"), return_vector=True)
             assert (await client.get("a")).item.title == "lamp"
             outcomes = [one async for one in client.embed_many([Item("b", title="chair"), Item("c")])]
             deleted = await client.delete("a")
             changes = []
-            async for change in client.changes(timeout=20.0):
+            async for change in client.changes(timeout=PATIENCE):
                 changes.append((change.sequence, change.item_id, change.deleted))
                 if len(changes) == 3:
                     break
@@ -56,7 +57,7 @@ def test_items_are_inserted_read_followed_and_deleted(tmp_path):
 
 def test_a_refusal_names_its_field_and_is_not_retried(shared_server):
     async def rank():
-        async with AsyncRankingClient(shared_server.address) as client:
+        async with AsyncRankingClient(shared_server.address, timeout=PATIENCE) as client:
             await client.rank(["item-1"], top_k=5000)
 
     with pytest.raises(ServiceError) as raised:
@@ -68,7 +69,7 @@ def test_a_refusal_names_its_field_and_is_not_retried(shared_server):
 
 def test_a_server_that_is_not_there_is_tried_again_within_the_deadline():
     async def rank():
-        async with AsyncRankingClient("127.0.0.1:1", timeout=3.0) as client:
+        async with AsyncRankingClient("127.0.0.1:1", timeout=PATIENCE) as client:
             await client.rank(["item-1"])
 
     with pytest.raises(ServiceError, match="llmgr serve") as raised:

@@ -10,6 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 from embedding_fixture import ControlledModel, client_of, encoder_around, settings_with
+from patience import PATIENCE
 
 from services.client import ServiceError
 from services.commands.insert import command as insert
@@ -20,7 +21,7 @@ LLMGR = [sys.executable, "-c", "from llmgr_core.command_line.main import main; m
 
 
 def run_rank(server, *arguments: str, given: str | bytes = ""):
-    return CliRunner().invoke(rank, ["--address", server.address, *arguments], input=given)
+    return CliRunner().invoke(rank, ["--address", server.address, "--timeout", str(PATIENCE), *arguments], input=given)
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +120,11 @@ def test_help_teaches_by_example_and_tells_the_exit_codes():
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     """A line of bash, in which ``llmgr`` is the command under test."""
     program = f'llmgr() {{ {shlex.join(LLMGR)} "$@"; }}\nset -o pipefail\n{line}'
-    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_as_a_process_a_server_that_is_gone_is_exit_code_3_without_a_traceback():
-    done = shell("echo item-1 | llmgr rank - --address 127.0.0.1:1 --timeout 1")
+    done = shell("echo item-1 | llmgr rank - --address 127.0.0.1:1 --timeout 60")
     assert done.returncode == 3
     assert done.stderr.startswith("llmgr: UNAVAILABLE")
     assert "hint:" in done.stderr
@@ -132,6 +133,6 @@ def test_as_a_process_a_server_that_is_gone_is_exit_code_3_without_a_traceback()
 
 
 def test_as_a_process_a_reader_that_leaves_early_is_no_traceback(shared_server):
-    done = shell(f"yes item-1 | head -3000 | llmgr rank - --address {shared_server.address} | head -1")
+    done = shell(f"yes item-1 | head -3000 | llmgr rank - --address {shared_server.address} --timeout 60 | head -1")
     assert json.loads(done.stdout)["line"] == 1
     assert "Traceback" not in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -15,18 +14,13 @@ from pathlib import Path
 import grpc
 import pytest
 from embedding_fixture import ControlledModel, client_of, encoder_around, settings_with
+from patience import PATIENCE, free_port
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
 from services.client import AsyncEmbeddingClient, EmbeddedItem, EmbeddingClient, RejectedItem, RetryPolicy, ServiceError
 from services.client.item_feed import WINDOW, ItemFeed, Unsettled
 from services.embedding.background import serve_in_background
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -46,7 +40,7 @@ def server_process(store: Path, port: int):
 def served(store: Path, settings):
     """A client of a server in this process."""
     server = serve_in_background(encoder_around(ControlledModel()), store, settings)
-    with server as listening, EmbeddingClient(listening.address, timeout=20.0) as client:
+    with server as listening, EmbeddingClient(listening.address, timeout=PATIENCE) as client:
         yield client
 
 
@@ -110,7 +104,7 @@ def test_the_timeout_of_a_stream_bounds_its_patience():
     started = time.monotonic()
     with EmbeddingClient("127.0.0.1:1") as client, pytest.raises(ServiceError):
         list(client.embed_many(items_of(1), patience=600.0, timeout=0.5))
-    assert time.monotonic() - started < 20.0
+    assert time.monotonic() - started < PATIENCE
 
 
 def test_an_error_of_the_source_comes_after_the_outcomes_before_it(tmp_path):
@@ -162,17 +156,18 @@ def test_a_feed_holds_back_what_the_server_has_not_settled():
     assert waiting.is_alive()
     assert read == WINDOW
     feed.settle(0)
-    waiting.join(20.0)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
     assert read == WINDOW + 1
 
 
 def test_a_source_that_waits_is_not_asked_by_two_streams_at_a_time():
-    go_on = threading.Event()
+    asked, go_on = threading.Event(), threading.Event()
 
     def source():
         yield Item("first", title="a")
-        assert go_on.wait(20.0)
+        asked.set()
+        assert go_on.wait(2 * PATIENCE)
         yield Item("second", title="b")
 
     feed = ItemFeed(source(), return_vector=False)
@@ -181,7 +176,7 @@ def test_a_source_that_waits_is_not_asked_by_two_streams_at_a_time():
     left_over: list[object] = []
     old = threading.Thread(target=lambda: left_over.extend(broken))
     old.start()
-    time.sleep(0.05)
+    assert asked.wait(PATIENCE)
     requests = feed.requests()
     assert next(requests).item.item_id == "first"
     got: list[str] = []
@@ -190,7 +185,7 @@ def test_a_source_that_waits_is_not_asked_by_two_streams_at_a_time():
     time.sleep(0.05)
     go_on.set()
     for thread in (old, new):
-        thread.join(20.0)
+        thread.join(PATIENCE)
     assert got == ["second"]
     assert left_over == []
 
@@ -202,7 +197,7 @@ def test_changes_are_followed_over_a_restart_each_once(tmp_path):
 
     def follow(epoch):
         with EmbeddingClient(f"127.0.0.1:{port}") as watcher:
-            for change in watcher.changes(store_epoch=epoch, patience=60.0, timeout=60.0):
+            for change in watcher.changes(store_epoch=epoch, patience=PATIENCE, timeout=2 * PATIENCE):
                 seen.append(change.sequence)
                 if len(seen) == 5:
                     first_part.set()
@@ -214,10 +209,10 @@ def test_changes_are_followed_over_a_restart_each_once(tmp_path):
         watching = threading.Thread(target=follow, args=[client.info().store_epoch])
         watching.start()
         list(client.embed_many(items_of(5)))
-        assert first_part.wait(20.0)
+        assert first_part.wait(PATIENCE)
     with served(tmp_path, settings) as client:
         list(client.embed_many(Item(f"n{number}", title="new") for number in range(5)))
-        watching.join(60.0)
+        watching.join(PATIENCE)
     assert seen == list(range(1, 11))
 
 
@@ -233,7 +228,7 @@ def test_on_an_event_loop_a_stream_outlives_a_restart_and_reads_an_asynchronous_
     async def insert(stop_first, start_second):
         outcomes = []
         async with AsyncEmbeddingClient(f"127.0.0.1:{port}") as client:
-            async for outcome in client.embed_many(source(), patience=60.0):
+            async for outcome in client.embed_many(source(), patience=PATIENCE):
                 outcomes.append(outcome)
                 if len(outcomes) == 20:
                     await asyncio.to_thread(stop_first)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from patience import PATIENCE
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.store import Put, Written
@@ -22,7 +23,7 @@ class SlowStore:
 
     def write(self, operations: list[Put]) -> list[Written]:
         self.writing.set()
-        self.let_go.wait(10)
+        assert self.let_go.wait(2 * PATIENCE)
         self.written += [operation.item_id for operation in operations]
         return [Written(one.item_id, number, changed=True, existed=False) for number, one in enumerate(operations, start=1)]
 
@@ -30,7 +31,7 @@ class SlowStore:
 async def cancelled_after(store: SlowStore, queue: CommitQueue) -> asyncio.Task[Written]:
     """A write that was cancelled while the store was busy with it."""
     task = asyncio.create_task(queue.write(Put("a", b"{}", ())))
-    await asyncio.to_thread(store.writing.wait, 10)
+    await asyncio.to_thread(store.writing.wait, PATIENCE)
     task.cancel()
     await asyncio.sleep(0.05)
     return task
@@ -56,11 +57,11 @@ def test_an_operation_whose_caller_left_before_the_writer_took_it_is_dropped():
         store = SlowStore()
         queue = CommitQueue(store, 8, EmbeddingMetrics(CollectorRegistry()))
         first = asyncio.create_task(queue.write(Put("a", b"{}", ())))
-        await asyncio.to_thread(store.writing.wait, 10)
+        await asyncio.to_thread(store.writing.wait, PATIENCE)
         second = asyncio.create_task(queue.write(Put("b", b"{}", ())))
         await asyncio.sleep(0.05)
         second.cancel()
-        await asyncio.sleep(0.05)
+        await asyncio.wait({second}, timeout=PATIENCE)
         assert second.done()
         store.let_go.set()
         assert (await first).item_id == "a"

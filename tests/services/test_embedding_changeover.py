@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from bundle_fixture import Catalogue, free_port_settings
 from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, client_of, encoder_around, settings_with
+from patience import PATIENCE, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import ArtefactError
@@ -52,14 +53,6 @@ def serving(path, model=None, *overrides, next_model=None, fingerprint=FINGERPRI
                 one.running.set()
 
 
-def until(condition):
-    """Wait for something that the server does by itself."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
 def insert(path, count=30):
     with serving(path) as client:
         list(client.embed_many([Item(f"i{number}", title=f"text {number}") for number in range(count)]))
@@ -69,7 +62,7 @@ def test_the_whole_catalogue_is_embedded_again_and_then_the_new_encoder_is_serve
     insert(tmp_path)
     new = OtherModel()
     with serving(tmp_path, next_model=new) as client:
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
         stored = client.get("i7", return_vector=True)
         np.testing.assert_array_equal(stored.vector, new.vector("text 7").astype(np.float16))
         with EmbeddingStore.open(tmp_path) as store:
@@ -85,21 +78,21 @@ def test_both_versions_are_readable_and_inserts_write_both_until_the_switch(tmp_
     old, new = ControlledModel(), OtherModel()
     new.running.clear()
     with serving(tmp_path, old, "engine.batch_tokens=64", next_model=new) as client:
-        assert new.entered.wait(20)
+        assert new.entered.wait(PATIENCE)
         # The old encoder is served while the new one is still at work.
         assert client.info().model_version == FINGERPRINT
         assert client.embed(Item("i3", title="text 3")).model_version == FINGERPRINT
         outcome = []
         inserting = threading.Thread(target=lambda: outcome.append(client.embed(Item("new", title="brand new"))))
         inserting.start()
-        until(lambda: "brand new" in old.texts)
+        wait_until(lambda: "brand new" in old.texts)
         client.delete("i29")
         new.running.set()
         inserting.join()
         assert outcome[0].model_version == FINGERPRINT
         with EmbeddingStore.open(tmp_path) as store:
             assert set(store.get_item("new").texts) == {fingerprint_key(FINGERPRINT), fingerprint_key(NEXT)}
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
         # The way back stays open: inserts after the switch are written under both too.
         assert client.embed(Item("later", title="later still")).model_version == NEXT
         with EmbeddingStore.open(tmp_path) as store:
@@ -112,13 +105,13 @@ def test_a_server_killed_in_between_goes_on_where_it_stood(tmp_path):
     new = OtherModel()
     new.broken = {"text 5"}
     with serving(tmp_path, next_model=new) as client:
-        until(lambda: len(set(new.texts)) == 30)
+        wait_until(lambda: len(set(new.texts)) == 30)
         # One item has no vector of the new encoder: it must not become the active one.
-        until(lambda: EmbeddingStoreFacts(tmp_path).missing == ["i5"])
+        wait_until(lambda: EmbeddingStoreFacts(tmp_path).missing == ["i5"])
         assert client.info().model_version == FINGERPRINT
     again = OtherModel()
     with serving(tmp_path, next_model=again) as client:
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
     assert set(again.texts) == {"text 5"}
 
 
@@ -136,13 +129,13 @@ def test_what_the_new_encoder_cannot_embed_is_no_reason_to_refuse_an_insert(tmp_
     new.broken, new.raising = {"text 5"}, {"cursed"}
     with serving(tmp_path, next_model=new) as client:
         # Text 5 keeps the old encoder in its place.
-        until(lambda: EmbeddingStoreFacts(tmp_path).missing == ["i5"])
+        wait_until(lambda: EmbeddingStoreFacts(tmp_path).missing == ["i5"])
         assert client.embed(Item("a", title="cursed")).model_version == FINGERPRINT
         assert client.get("a").item.title == "cursed"
     old = ControlledModel()
     old.broken = {"bad"}
     with serving(tmp_path / "two", old, next_model=OtherModel()) as client:
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
         # Now the new one is the one that counts.
         assert client.embed(Item("b", title="bad")).model_version == NEXT
 
@@ -154,16 +147,16 @@ def test_ranking_takes_the_new_bundle_over_when_every_item_has_its_vector(tmp_pa
     new = OtherModel()
     new.running.clear()
     with serving(catalogue.store, ControlledModel(), next_model=new):
-        assert new.entered.wait(20)
+        assert new.entered.wait(PATIENCE)
         with RankingServer(catalogue.bundle, catalogue.store, free_port_settings()) as ranking:
-            client = RankingClient(ranking.address, timeout=20.0)
+            client = RankingClient(ranking.address, timeout=PATIENCE)
             before = client.info().model_version
             catalogue.write_bundle(fingerprint=NEXT, text_dimension=DIMENSIONS)
             with pytest.raises(ArtefactError, match="30 items of the store"):
                 LiveRanker.open(catalogue.bundle, catalogue.store)
             assert client.rank(["i1"]).model_version == before
             new.running.set()
-            until(lambda: client.info().model_version != before)
+            wait_until(lambda: client.info().model_version != before)
             ranking = client.rank(["i1", "i2"])
             assert not ranking.unknown_item_ids
 
@@ -171,7 +164,7 @@ def test_ranking_takes_the_new_bundle_over_when_every_item_has_its_vector(tmp_pa
 def test_the_way_back_is_the_old_bundle_and_one_command(tmp_path):
     insert(tmp_path)
     with serving(tmp_path, next_model=OtherModel()) as client:
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
         client.embed(Item("later", title="later"))
     with pytest.raises(StoreError, match="--next-bundle"), serving(tmp_path):
         pass
@@ -190,7 +183,7 @@ def test_the_way_back_is_the_old_bundle_and_one_command(tmp_path):
 def test_a_server_started_again_after_the_switch_with_the_same_bundles_serves_the_new_encoder(tmp_path):
     insert(tmp_path)
     with serving(tmp_path, next_model=OtherModel()) as client:
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
     with serving(tmp_path, next_model=OtherModel()) as client:
         assert client.info().model_version == NEXT
         client.embed(Item("later", title="later"))
@@ -200,16 +193,17 @@ def test_a_server_started_again_after_the_switch_with_the_same_bundles_serves_th
 
 def test_callers_go_before_what_is_done_in_the_background(tmp_path):
     insert(tmp_path, count=300)
-    new = OtherModel()
+    old, new = ControlledModel(), OtherModel()
     new.running.clear()
-    with serving(tmp_path, ControlledModel(), next_model=new) as client:
-        assert new.entered.wait(20)
+    with serving(tmp_path, old, next_model=new) as client:
+        assert new.entered.wait(PATIENCE)
         inserting = threading.Thread(target=client.embed, args=[Item("now", title="now")])
         inserting.start()
-        time.sleep(0.3)
+        # It is handed to both models at the same time.
+        wait_until(lambda: "now" in old.texts)
         new.running.set()
         inserting.join()
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
     place = next(number for number, batch in enumerate(new.batches) if "now" in batch)
     assert place == 1
     assert new.batches[1][0] == "now"
@@ -229,7 +223,7 @@ def test_items_that_another_encoder_stands_for_are_embedded_only_where_it_is_ask
         time.sleep(0.2)
         assert len(EmbeddingStoreFacts(tmp_path).missing) == 5
     with serving(tmp_path, OtherModel(), "embed.fill_missing=true", fingerprint=NEXT):
-        until(lambda: EmbeddingStoreFacts(tmp_path).missing == [])
+        wait_until(lambda: EmbeddingStoreFacts(tmp_path).missing == [])
 
 
 def test_the_server_prunes_by_itself_and_inserts_go_on(tmp_path):
@@ -241,7 +235,7 @@ def test_the_server_prunes_by_itself_and_inserts_go_on(tmp_path):
             with EmbeddingStore.open(tmp_path) as store:
                 return store.counts()["vectors"] == 1 and store.counts()["changes"] == 1
 
-        until(pruned)
+        wait_until(pruned)
         assert client.embed(Item("a", title="edit 3")).sequence == 21
     report = verify_store(tmp_path)
     assert report.problems == []
@@ -253,5 +247,5 @@ def test_an_id_that_was_refused_is_not_filled_either(tmp_path):
     with serving(tmp_path, next_model=OtherModel()) as client:
         with pytest.raises(ServiceError):
             client.embed(Item("a", title="<br>"))
-        until(lambda: client.info().model_version == NEXT)
+        wait_until(lambda: client.info().model_version == NEXT)
     assert verify_store(tmp_path).problems == []

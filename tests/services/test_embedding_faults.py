@@ -15,11 +15,15 @@ from embedding_fixture import (
     ControlledModel,
     embedding_service,
     encoder_around,
+    measured_service,
     settings_with,
 )
-from embedding_server_process import metrics, server_process
+from embedding_process import HELD
+from embedding_server_process import server_process
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from metrics_page import series, value
+from patience import PATIENCE, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import LlmgrError
@@ -109,26 +113,29 @@ def watch_until_the_server_stops(client):
 
 
 def test_sigterm_lets_calls_in_flight_finish_and_frees_the_store(tmp_path):
-    with server_process(tmp_path, "serve.drain_s=60", "embed.metrics_port=0") as (process, client, metrics_port):
+    store, go_on = tmp_path / "store", tmp_path / "go-on"
+    with server_process(store, "serve.drain_s=600", "embed.metrics_port=0") as (process, client, metrics_port):
         watcher = threading.Thread(target=watch_until_the_server_stops, args=[client])
         watcher.start()
         with ThreadPoolExecutor(4) as pool:
-            calls = [pool.submit(client.embed, Item(f"i{number}", title=f"slow {number}")) for number in range(4)]
-            while 'calls_running{method="EmbedItem"} 4.0' not in metrics(metrics_port):
-                time.sleep(0.02)
+            calls = [pool.submit(client.embed, Item(f"i{number}", title=f"{HELD}{go_on} {number}")) for number in range(4)]
+            running = "llmgr_embedding_calls_running"
+            wait_until(lambda: value(series(metrics_port), running, method="EmbedItem") == 4)
             process.send_signal(signal.SIGTERM)
+            # It is stopping now, and no call has ended.
+            watcher.join(PATIENCE)
+            assert not watcher.is_alive()
+            assert not any(one.done() for one in calls)
+            go_on.touch()
             assert sorted(one.result().sequence for one in calls) == [1, 2, 3, 4]
-        started = time.monotonic()
-        # Well before the 60 s that calls in flight would have had: a watcher holds nothing up.
-        assert process.wait(50) == 0
-        assert time.monotonic() - started < 50.0
-        watcher.join()
+        # Well before the 600 s that calls in flight would have had: a watcher holds nothing up.
+        assert process.wait(2 * PATIENCE) == 0
         log = process.stderr.read()
     lines = [json.loads(line) for line in log.splitlines()]
     assert {line["method"] for line in lines if line.get("code") == "OK"} == {"EmbedItem"}
-    assert "slow 1" not in log, "item texts are not for the log"
-    with StoreWriter.open(tmp_path) as store:
-        assert store.sequence() == 4
+    assert HELD not in log, "item texts are not for the log"
+    with StoreWriter.open(store) as written:
+        assert written.sequence() == 4
 
 
 def test_health_reflection_and_metrics_are_there_for_strangers(tmp_path):
@@ -141,18 +148,18 @@ def test_health_reflection_and_metrics_are_there_for_strangers(tmp_path):
                 reply = health.Check(health_pb2.HealthCheckRequest(service=name))
                 assert reply.status == health_pb2.HealthCheckResponse.SERVING
             assert "llmgr.v1.EmbeddingService" in ProtoReflectionDescriptorDatabase(channel).get_services()
-        text = metrics(metrics_port)
-    assert 'llmgr_embedding_calls_total{code="OK",method="EmbedItem"} 2.0' in text
-    assert "llmgr_embedding_unchanged_items_total 1.0" in text
-    assert "llmgr_embedding_sequence 1.0" in text
+        page = series(metrics_port)
+    assert value(page, "llmgr_embedding_calls_total", code="OK", method="EmbedItem") == 2
+    assert value(page, "llmgr_embedding_unchanged_items_total") == 1
+    assert value(page, "llmgr_embedding_sequence") == 1
 
 
 def test_a_stream_that_the_client_abandons_leaves_the_server_well(tmp_path):
-    with embedding_service(tmp_path) as (client, model):
+    with measured_service(tmp_path) as (client, model, measured):
         outcomes = client.embed_many(Item(f"i{number}", title=f"text {number}") for number in range(1000))
         assert isinstance(next(outcomes), EmbeddedItem)
         outcomes.close()
-        time.sleep(0.3)
+        wait_until(lambda: measured("calls_running", method="EmbedItems") == measured("queued_texts") == 0)
         assert client.embed(Item("after", title="after")).sequence
         read = len(model.texts)
         time.sleep(0.3)

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from embedding_fixture import DIMENSIONS, FINGERPRINT, embedding_service
+from embedding_fixture import DIMENSIONS, FINGERPRINT, embedding_service, measured_service
+from patience import PATIENCE, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.store import EmbeddingStore, text_hash
@@ -18,7 +19,7 @@ from services.contract import embedding_service_pb2_grpc
 
 @pytest.fixture
 def service(tmp_path):
-    with embedding_service(tmp_path / "store") as running:
+    with measured_service(tmp_path / "store") as running:
         yield running
 
 
@@ -30,6 +31,11 @@ def client(service):
 @pytest.fixture
 def model(service):
     return service[1]
+
+
+@pytest.fixture
+def measured(service):
+    return service[2]
 
 
 def test_a_new_item_is_embedded_stored_and_answered_with_its_place_in_the_log(client, model, tmp_path):
@@ -90,7 +96,7 @@ def test_an_item_comes_back_as_it_was_inserted(client):
     assert stored.item == item
     assert (stored.sequence, stored.model_version) == (1, FINGERPRINT)
     assert stored.vector.shape == (DIMENSIONS,)
-    assert abs(stored.updated_at - time.time()) < 60
+    assert abs(stored.updated_at - time.time()) < 600
     assert client.get("ünï/1").vector is None
 
 
@@ -113,25 +119,25 @@ def test_an_id_that_only_a_bundle_knows_can_be_withdrawn(client):
     assert client.info().items == 0
 
 
-def test_a_hundred_concurrent_duplicates_cost_one_forward(client, model):
+def test_a_hundred_concurrent_duplicates_cost_one_forward(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(100) as pool:
         replies = [pool.submit(client.embed, Item(f"item-{number}", title="the same text")) for number in range(100)]
-        assert model.entered.wait(5)
-        time.sleep(0.3)
+        assert model.entered.wait(PATIENCE)
+        wait_until(lambda: measured("calls_running", method="EmbedItem") == 100)
         model.running.set()
         outcomes = [reply.result() for reply in replies]
     assert model.texts == ["the same text"]
     assert sorted(outcome.sequence for outcome in outcomes) == list(range(1, 101))
 
 
-def test_texts_that_wait_share_a_forward(client, model):
+def test_texts_that_wait_share_a_forward(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(20) as pool:
         first = pool.submit(client.embed, Item("first", title="first"))
-        assert model.entered.wait(5)
+        assert model.entered.wait(PATIENCE)
         rest = [pool.submit(client.embed, Item(f"i{number}", title=f"text {number}")) for number in range(16)]
-        time.sleep(0.3)
+        wait_until(lambda: measured("queued_texts") == 16)
         model.running.set()
         for one in (first, *rest):
             one.result()
@@ -171,17 +177,19 @@ def test_a_stream_larger_than_the_queue_is_not_refused(tmp_path):
 
 
 def test_single_calls_go_before_a_stream_that_waits(tmp_path):
-    with embedding_service(tmp_path, None, "embed.max_stream_items=100", "engine.batch_tokens=64") as (client, model):
+    overrides = ("embed.max_stream_items=100", "engine.batch_tokens=64")
+    with measured_service(tmp_path, None, *overrides) as (client, model, measured):
         model.running.clear()
         bulk = threading.Thread(
             target=lambda: list(client.embed_many(Item(f"b{number}", title=f"bulk {number}") for number in range(100)))
         )
         bulk.start()
-        assert model.entered.wait(5)
-        time.sleep(0.3)
+        assert model.entered.wait(PATIENCE)
+        waiting = 100 - len(model.batches[0])
+        wait_until(lambda: measured("queued_texts") == waiting)
         with ThreadPoolExecutor(1) as pool:
             single = pool.submit(client.embed, Item("single", title="single"))
-            time.sleep(0.3)
+            wait_until(lambda: measured("queued_texts") == waiting + 1)
             model.running.set()
             single.result()
         bulk.join()
@@ -204,12 +212,10 @@ def test_watching_tells_the_past_then_the_present(client):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    time.sleep(0.2)
-    started = time.monotonic()
+    wait_until(lambda: len(seen) == 2)
     client.embed(Item("b", title="lily"))
-    assert enough.wait(5)
+    assert enough.wait(PATIENCE)
     watcher.join()
-    assert time.monotonic() - started < 5.0
     assert [(one.sequence, one.item_id, one.deleted) for one in seen] == [(1, "a", False), (2, "a", True), (3, "b", False)]
     assert seen[0].vector is None, "a is deleted now"
     assert seen[2].vector.shape == (DIMENSIONS,)
@@ -240,15 +246,17 @@ def test_info_tells_what_the_server_is_and_takes(client):
     assert info.limits["max_text_bytes"] == 262_144
 
 
-def test_fault_deadline_drops_the_text_that_still_waits(client, model):
+def test_fault_deadline_drops_the_text_that_still_waits(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(client.embed, Item("first", title="first"))
-        assert model.entered.wait(5)
-        with pytest.raises(ServiceError) as caught:
-            client.embed(Item("late", title="late"), timeout=0.3)
-        assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        time.sleep(0.2)
+        assert model.entered.wait(PATIENCE)
+        # On a busy machine a deadline may pass before the text has even come.
+        while not measured("dropped_texts_total"):
+            with pytest.raises(ServiceError) as caught:
+                client.embed(Item("late", title="late"), timeout=0.3)
+            assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        wait_until(lambda: measured("calls_running", method="EmbedItem") == 1)
         model.running.set()
         first.result()
     client.embed(Item("next", title="next"))
@@ -257,12 +265,13 @@ def test_fault_deadline_drops_the_text_that_still_waits(client, model):
         client.get("late")
 
 
-def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(client, model):
+def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(client.embed, Item("first", title="first"))
-        assert model.entered.wait(5)
+        assert model.entered.wait(PATIENCE)
         patient = pool.submit(client.embed, Item("patient", title="shared"))
+        wait_until(lambda: measured("queued_texts") == 1)
         with pytest.raises(ServiceError):
             client.embed(Item("hasty", title="shared"), timeout=0.3)
         model.running.set()
@@ -271,17 +280,16 @@ def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(c
 
 
 def test_fault_overload_sheds_at_once_and_says_when_to_come_back(tmp_path):
-    with embedding_service(tmp_path, None, "embed.max_queued_texts=3") as (client, model):
+    with measured_service(tmp_path, None, "embed.max_queued_texts=3") as (client, model, measured):
         model.running.clear()
         with ThreadPoolExecutor(8) as pool:
             waiting = [pool.submit(client.embed, Item("i0", title="text 0"))]
-            assert model.entered.wait(5)
+            assert model.entered.wait(PATIENCE)
             waiting += [pool.submit(client.embed, Item(f"i{number}", title=f"text {number}")) for number in range(1, 4)]
-            time.sleep(0.3)
-            started = time.monotonic()
+            wait_until(lambda: measured("queued_texts") == 3)
             with pytest.raises(ServiceError) as caught:
                 client.embed(Item("one too many", title="one too many"))
-            assert time.monotonic() - started < 5.0
+            assert not any(one.done() for one in waiting)
             # What needs no language model is served all the same.
             assert client.info().items == 0
             model.running.set()

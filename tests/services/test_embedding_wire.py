@@ -7,6 +7,7 @@ import pytest
 from embedding_fixture import embedding_service
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from services.contract import embedding_service_pb2 as messages
 
@@ -40,11 +41,11 @@ def answer(channel, method, raw):
     """Status code and details of one call with raw bytes."""
     path = f"/llmgr.v1.EmbeddingService/{method}"
     if method == "EmbedItems":
-        call = channel.stream_stream(path)(iter([raw]), timeout=5)
+        call = channel.stream_stream(path)(iter([raw]), timeout=PATIENCE)
     elif method == "WatchChanges":
         call = channel.unary_stream(path)(raw, timeout=0.02)
     else:
-        call = channel.unary_unary(path).future(raw, timeout=5)
+        call = channel.unary_unary(path).future(raw, timeout=PATIENCE)
     try:
         replies = list(call) if method in {"EmbedItems", "WatchChanges"} else [call.result()]
     except grpc.RpcError:

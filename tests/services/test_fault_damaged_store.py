@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import time
 
 import grpc
 import lmdb
@@ -15,6 +14,7 @@ from bundle_fixture import DIMENSION, free_port_settings, make_catalogue, put
 from bundle_fixture import FINGERPRINT as BUNDLE_FINGERPRINT
 from click.testing import CliRunner
 from embedding_fixture import FINGERPRINT, ControlledModel, embedding_service, encoder_around, settings_with
+from patience import PATIENCE, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.store import EmbeddingStore, StoreDamagedError, StoreWriter, fingerprint_key, text_hash
@@ -113,20 +113,13 @@ def flip(path, database, key):
             transaction.put(key, bytes(row), db=handle)
 
 
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-
-
 def test_fault_corrupt_record_of_a_vector_is_counted_and_embedded_again_by_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(background_work, "LOOK_AGAIN_S", 0.02)
     with embedding_service(tmp_path) as (client, _):
         list(client.embed_many([Item(f"i{number}", title=f"text {number}") for number in range(20)]))
     flip(tmp_path, "vectors", fingerprint_key(FINGERPRINT) + text_hash("text 7"))
     with embedding_service(tmp_path) as (client, model):
-        until(lambda: client.get("i7", return_vector=True).vector is not None)
+        wait_until(lambda: client.get("i7", return_vector=True).vector is not None)
         assert model.texts == ["text 7"]
         # A reader that loaded without it hears of it.
         assert client.info().sequence == 21
@@ -153,7 +146,7 @@ def test_fault_corrupt_record_costs_ranking_that_items_text_alone(copied):
     flip(catalogue.store, "vectors", fingerprint_key(BUNDLE_FINGERPRINT) + text_hash("text 5"))
     with (
         RankingServer(catalogue.bundle, catalogue.store, free_port_settings()) as server,
-        RankingClient(server.address, timeout=20.0) as client,
+        RankingClient(server.address, timeout=PATIENCE) as client,
     ):
         assert len(client.rank(["item-1"], top_k=50).items) == 50
 
@@ -165,7 +158,7 @@ def test_a_compacted_store_is_taken_over_by_a_running_ranking_server(copied):
     catalogue, _ = copied
     with (
         RankingServer(catalogue.bundle, catalogue.store, free_port_settings()) as server,
-        RankingClient(server.address, timeout=20.0) as client,
+        RankingClient(server.address, timeout=PATIENCE) as client,
     ):
         compact_store(catalogue.store)
         # A process of its own: the ranking server of this one holds the store open for reading.
@@ -183,5 +176,5 @@ def test_a_compacted_store_is_taken_over_by_a_running_ranking_server(copied):
             assert ranking.items
             return ranking.sequence >= sequence
 
-        until(seen)
+        wait_until(seen)
         assert "brand-new" not in client.rank(["brand-new"]).unknown_item_ids

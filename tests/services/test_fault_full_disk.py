@@ -14,6 +14,7 @@ from embedding_fixture import (
     encoder_around,
     settings_with,
 )
+from patience import PATIENCE, rank_from
 from small_disk import small_disk_at
 
 from llmgr_core.data.item import Item
@@ -72,7 +73,7 @@ def test_fault_disk_full_leaves_ranking_alone_and_heals_by_itself(tmp_path):
             serve_in_background(encoder, catalogue.store, settings_with()) as listening,
             client_of(listening) as client,
             RankingServer(catalogue.bundle, catalogue.store, free_port_settings()) as ranking,
-            RankingClient(ranking.address, timeout=20.0, retry=RetryPolicy(attempts=1)) as ranks,
+            RankingClient(ranking.address, timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as ranks,
         ):
             acknowledged = []
             error = insert_until_refused(client, acknowledged)
@@ -82,9 +83,9 @@ def test_fault_disk_full_leaves_ranking_alone_and_heals_by_itself(tmp_path):
             for _ in range(20):
                 assert len(ranks.rank(["item-1", "i3"], top_k=20).items) == 20
             # What was acknowledged is ranked, and nothing after it.
-            assert ranks.rank(["item-1"], min_sequence=acknowledged[-1]).sequence == acknowledged[-1]
+            assert rank_from(ranks, acknowledged[-1]).sequence == acknowledged[-1]
             ballast.unlink()
             stored = client.embed(Item("after", title="after"))
             assert stored.sequence == acknowledged[-1] + 1
-            assert not ranks.rank(["after"], min_sequence=stored.sequence).unknown_item_ids
+            assert not rank_from(ranks, stored.sequence, ["after"]).unknown_item_ids
         assert verify_store(catalogue.store).problems == []

@@ -1,14 +1,14 @@
 """A language model that gives NaN or infinities, or fails."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from embedding_fixture import (
     ControlledModel,
-    embedding_service,
+    measured_service,
 )
+from patience import PATIENCE, wait_until
 
 from llmgr_core.data.item import Item
 from services.client import ServiceError
@@ -18,14 +18,14 @@ def test_fault_nan_model_output_is_never_stored_and_takes_nobody_along(tmp_path,
     model = ControlledModel()
     model.broken = {"cursed words"}
     model.raising = {"explosive words"}
-    with embedding_service(tmp_path, model) as (client, _):
+    with measured_service(tmp_path, model) as (client, _, measured):
         model.running.clear()
         with ThreadPoolExecutor(8) as pool:
             first = pool.submit(client.embed, Item("first", title="first"))
-            assert model.entered.wait(5)
+            assert model.entered.wait(PATIENCE)
             good = [pool.submit(client.embed, Item(f"good {n}", title=f"good {n}")) for n in range(3)]
             bad = [pool.submit(client.embed, Item(word, title=f"{word} words")) for word in ("cursed", "explosive")]
-            time.sleep(0.3)
+            wait_until(lambda: measured("queued_texts") == 5)
             model.running.set()
             assert all(one.result().sequence for one in (first, *good))
             for one in bad:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from patience import PATIENCE, free_port
 
 from services.contract import ranking_service_pb2 as messages
 from services.load.header_blocks import status_in
@@ -41,12 +41,6 @@ def serve_bytes() -> Iterator[Callable[..., Method]]:
         server.stop(0)
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_moments_are_those_of_a_poisson_process():
     random = np.random.default_rng(1)
     times = poisson_times(200.0, 100.0, random, start=5.0)
@@ -62,29 +56,35 @@ def test_moments_are_those_of_a_poisson_process():
 
 def test_a_stall_is_in_the_figures_of_every_call_that_was_due_in_it(serve_bytes):
     """The very thing a client that waits for its answer before it asks again does not see."""
-    stalled: list[float] = []
+    stalls: list[tuple[float, float]] = []
 
     def answer(raw, context):
         if raw == b"stall":
+            began = time.time()
             time.sleep(0.6)
-            stalled.append(time.perf_counter())
+            stalls.append((began, time.time()))
         return b""
+
+    def stall_in(outcomes: Outcomes) -> tuple[float, float]:
+        """Begin and end in seconds after the start; two clocks may differ by some milliseconds."""
+        began, ended = stalls.pop()
+        return began - outcomes.started_at, ended - outcomes.started_at - 0.01
 
     method = serve_bytes(answer)
     times = np.arange(0.0, 1.5, 0.005)
     requests = [b"stall" if number == 100 else b"go" for number in range(len(times))]
-    outcomes = run(LoadPlan.of_one(method, times, requests, timeout=5.0))
+    outcomes = run(LoadPlan.of_one(method, times, requests, timeout=PATIENCE))
     assert outcomes.statuses() == {"OK": len(times)}
-    # Due every 5 ms, stalled from 0.5 to 1.1 s: some 80 calls waited at least 0.2 s, less the later they were due.
-    slow = outcomes.milliseconds > 200
-    assert slow.sum() >= 70
-    assert outcomes.summary()["p50_ms"] < outcomes.summary()["p90_ms"]
+    began, ended = stall_in(outcomes)
+    during = (outcomes.due > began) & (outcomes.due < ended)
+    assert during.sum() >= 20
+    # Each waited from when it was due until the server went on, and they were on their way while it stood still.
+    assert (outcomes.milliseconds[during] >= (ended - outcomes.due[during]) * 1e3).all()
+    assert (outcomes.sent[during] < ended).mean() > 0.5
     assert outcomes.summary()["p90_ms"] > 300
-    # They were on their way while the server stood still.
-    during = (outcomes.due > 0.55) & (outcomes.due < 1.0)
-    assert np.median(outcomes.sent[during] - outcomes.due[during]) < 0.05
-    closed = run(LoadPlan.of_one(method, np.zeros(len(times)), requests, timeout=5.0, in_flight=1))
-    assert ((closed.finished - closed.sent) > 0.2).sum() == 1
+    closed = run(LoadPlan.of_one(method, np.zeros(len(times)), requests, timeout=PATIENCE, in_flight=1))
+    began, ended = stall_in(closed)
+    assert ((closed.sent < ended) & (closed.finished > began + 0.01)).sum() == 1
 
 
 def test_a_call_in_a_late_client_is_timed_from_when_it_was_due():
@@ -105,7 +105,7 @@ def test_every_status_is_read_as_a_grpc_client_reads_it(serve_bytes):
 
     method = serve_bytes(answer)
     requests = [bytes([number]) for number in range(len(codes))] * 3
-    outcomes = run(LoadPlan.of_one(method, np.zeros(len(requests)), requests), keep_replies=True)
+    outcomes = run(LoadPlan.of_one(method, np.zeros(len(requests)), requests, timeout=PATIENCE), keep_replies=True)
     assert outcomes.status.tolist() == [code.value[0] for code in codes] * 3
     assert outcomes.replies[codes.index(grpc.StatusCode.OK)] == b"reply"
 
@@ -127,23 +127,30 @@ def test_statuses_in_every_spelling_of_a_header(block, status):
 
 
 def test_a_call_without_an_answer_ends_at_its_deadline_and_the_server_hears_of_it(serve_bytes):
-    cancelled, released = threading.Event(), threading.Event()
+    came, cancelled, released = threading.Event(), threading.Event(), threading.Event()
 
     def answer(raw, context):
-        context.add_callback(cancelled.set)
-        released.wait(10.0)
+        came.set()
+        if not context.add_callback(cancelled.set):
+            cancelled.set()
+        released.wait(2 * PATIENCE)
         return b""
 
-    outcomes = run(LoadPlan.of_one(serve_bytes(answer), np.zeros(3), [b""], timeout=0.2))
-    assert outcomes.statuses() == {"DEADLINE_EXCEEDED": 3}
-    assert (outcomes.milliseconds >= 200).all()
-    assert cancelled.wait(2.0)
+    method = serve_bytes(answer)
+    # On a busy machine a deadline may pass before any call has come to its method.
+    for timeout in (0.2, 2.0, 20.0):
+        outcomes = run(LoadPlan.of_one(method, np.zeros(3), [b""], timeout=timeout))
+        assert outcomes.statuses() == {"DEADLINE_EXCEEDED": 3}
+        assert (outcomes.milliseconds >= timeout * 1e3).all()
+        if came.is_set():
+            break
+    assert cancelled.wait(PATIENCE)
     released.set()
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_delays_nobody():
-    method = Method("Call", "127.0.0.1", unused_port(), "/test.Service/Call")
-    outcomes = run(LoadPlan.of_one(method, np.linspace(0.0, 0.3, 50), [b""]))
+    method = Method("Call", "127.0.0.1", free_port(), "/test.Service/Call")
+    outcomes = run(LoadPlan.of_one(method, np.linspace(0.0, 0.3, 50), [b""], timeout=PATIENCE))
     assert outcomes.statuses() == {"UNAVAILABLE": 50}
 
 
@@ -151,7 +158,7 @@ def test_calls_go_on_over_connections_that_the_server_renews(serve_ranking):
     server = serve_ranking(max_connection_age_s=1.0)
     request = messages.RankSessionRequest(item_ids=["item-1"]).SerializeToString()
     method = Method.at("RankSession", server.address, RANK_SESSION)
-    outcomes = run(LoadPlan.of_one(method, np.linspace(0.0, 3.0, 150), [request], timeout=5.0, connections=1))
+    outcomes = run(LoadPlan.of_one(method, np.linspace(0.0, 3.0, 150), [request], timeout=PATIENCE, connections=1))
     assert outcomes.statuses() == {"OK": 150}
 
 
@@ -159,15 +166,15 @@ def test_replies_are_what_any_client_gets(serve_ranking):
     server = serve_ranking()
     request = messages.RankSessionRequest(item_ids=["item-1", "item-7"], top_k=5)
     method = Method.at("RankSession", server.address, RANK_SESSION)
-    outcomes = run(LoadPlan.of_one(method, np.zeros(20), [request.SerializeToString()], timeout=5.0), keep_replies=True)
+    outcomes = run(LoadPlan.of_one(method, np.zeros(20), [request.SerializeToString()], timeout=PATIENCE), keep_replies=True)
     with grpc.insecure_channel(server.address) as channel:
-        expected = channel.unary_unary(RANK_SESSION)(request.SerializeToString(), timeout=5.0)
+        expected = channel.unary_unary(RANK_SESSION)(request.SerializeToString(), timeout=PATIENCE)
     wanted = messages.RankSessionResponse.FromString(expected).items
     assert all(messages.RankSessionResponse.FromString(reply).items == wanted for reply in outcomes.replies)
 
 
 def test_no_more_calls_are_in_flight_than_a_closed_loop_allows(serve_bytes):
-    outcomes = run(LoadPlan.of_one(serve_bytes(lambda raw, context: b""), np.zeros(100), [b"x"], in_flight=3))
+    outcomes = run(LoadPlan.of_one(serve_bytes(lambda raw, context: b""), np.zeros(100), [b"x"], timeout=PATIENCE, in_flight=3))
     starts, ends = np.sort(outcomes.sent), np.sort(outcomes.finished)
     assert all((starts <= moment).sum() - (ends < moment).sum() <= 3 for moment in starts)
 
@@ -175,14 +182,14 @@ def test_no_more_calls_are_in_flight_than_a_closed_loop_allows(serve_bytes):
 def test_large_requests_and_replies_fit_through_the_windows(serve_bytes):
     method = serve_bytes(lambda raw, context: raw * 8)
     requests = [bytes([number % 256]) * 15_000 for number in range(60)]
-    outcomes = run(LoadPlan.of_one(method, np.zeros(60), requests, timeout=10.0, connections=1), keep_replies=True)
+    outcomes = run(LoadPlan.of_one(method, np.zeros(60), requests, timeout=PATIENCE, connections=1), keep_replies=True)
     assert outcomes.replies == [request * 8 for request in requests]
 
 
 def test_two_methods_at_once_are_told_apart(serve_bytes):
     fast, refused = serve_bytes(lambda raw, context: b""), serve_bytes(refuse)
     plans = [
-        LoadPlan.of_one(fast, np.linspace(0.0, 0.3, 40), [b""]),
+        LoadPlan.of_one(fast, np.linspace(0.0, 0.3, 40), [b""], timeout=PATIENCE),
         LoadPlan.of_one(refused, np.linspace(0.1, 0.2, 20), [b""]),
     ]
     merged = LoadPlan.merged([plans[0], LoadPlan.of_one(Method("Other", *place(refused)), plans[1].times, [b""])])

@@ -10,8 +10,9 @@ import pytest
 from bundle_fixture import free_port_settings, make_catalogue
 from certificate_fixture import WRITE_TOKEN, Authority, secret_file, server_settings, token_file
 from embedding_fixture import ControlledModel, encoder_around, settings_with
+from metrics_page import series
+from patience import PATIENCE
 from prometheus_client import CollectorRegistry
-from test_metrics_pages import series
 
 from llmgr_core.data.item import Item
 from llmgr_core.settings import load_settings
@@ -47,9 +48,9 @@ def exported(tmp_path_factory):
         # Some series appear with the first call.
         own = secret_file(directory / "token", WRITE_TOKEN)
         trusted = ClientSecurity(Path(security["certificate"]).with_name("ca.pem"), token_file=own)
-        with RankingClient(ranking.address, timeout=20.0, security=trusted) as client:
+        with RankingClient(ranking.address, timeout=PATIENCE, security=trusted) as client:
             client.rank(["item-0"])
-        with EmbeddingClient(embedding.address, timeout=20.0, security=trusted) as client:
+        with EmbeddingClient(embedding.address, timeout=PATIENCE, security=trusted) as client:
             client.embed(Item("a", title="lamp"))
         registry = CollectorRegistry()
         registry.register(MergedMetrics(lambda: {0: ranking.metrics_port}))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from embedding_fixture import ControlledModel, client_of, encoder_around, settings_with
+from patience import PATIENCE
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import LlmgrError
@@ -61,13 +62,13 @@ def test_calls_of_the_ranking_server_reach_the_collector(serve_ranking, collecto
     tracing = {"endpoint": collector.endpoint, "sample_ratio": 0.0}
     server = serve_ranking(tracing=tracing)
     sent = [("traceparent", PARENT), ("x-request-id", "visit-7"), ("authorization", "Bearer not-for-traces-0123456789")]
-    with RankingClient(server.address, metadata=sent) as client:
+    with RankingClient(server.address, timeout=PATIENCE, metadata=sent) as client:
         client.rank(["item-1"])
         with pytest.raises(ServiceError):
             client.rank([], top_k=5000)
-    with RankingClient(server.address, metadata=[("traceparent", NOT_SAMPLED)]) as client:
+    with RankingClient(server.address, timeout=PATIENCE, metadata=[("traceparent", NOT_SAMPLED)]) as client:
         client.rank(["item-1"])
-    assert collector.arrived.wait(30)
+    assert collector.arrived.wait(PATIENCE)
     server._observer.close()
     (service, first), (_, second) = collector.spans
     assert service == "llmgr-ranking"
@@ -124,7 +125,7 @@ def test_a_traceparent_that_is_none_begins_a_new_trace(bad):
 
 def test_a_collector_that_is_away_delays_no_call(serve_ranking):
     server = serve_ranking(tracing={"endpoint": "http://127.0.0.1:1", "sample_ratio": 1.0})
-    with RankingClient(server.address, timeout=20.0) as client:
+    with RankingClient(server.address, timeout=PATIENCE) as client:
         for _ in range(50):
             assert client.rank(["item-1"]).items
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
 from bundle_fixture import ENCODER, Catalogue, free_port_settings
 from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, encoder_around, settings_with
+from patience import PATIENCE, rank_from, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
-from services.client import EmbeddingClient
+from services.client import EmbeddingClient, RankingClient
 from services.embedding.background import serve_in_background
 from services.playground.catalogue import Catalogue as Titles
 from services.playground.serving import Playground
@@ -43,15 +43,12 @@ def page(tmp_path_factory):
     with ExitStack() as stack:
         addresses = stack.enter_context(both_services(tmp_path_factory.mktemp("playground")))
         server = stack.enter_context(Playground(*addresses, port=0).serve())
-        end = time.monotonic() + 30.0
-        while not get(server, "/api/state")[1]["titles_complete"]:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        wait_until(lambda: get(server, "/api/state")[1]["titles_complete"])
         yield server
 
 
 def send(server, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)
     try:
         connection.request(method, path, body, headers or {})
         reply = connection.getresponse()
@@ -112,23 +109,28 @@ def test_an_item_that_is_added_is_found_and_ranked_until_it_is_deleted(page):
     item_id = stored["item"]["item_id"]
     assert stored["item"]["category"] == "Garden > Clocks"
     assert get(page, "/api/items?q=sundial")[1]["items"][0]["item_id"] == item_id
+    ranked_from(page, stored["sequence"])
     question = {"item_ids": ["item-1"], "top_k": 3, "followed": [item_id], "min_sequence": stored["sequence"]}
     ranking = post(page, "/api/rank", question)[1]
     assert item_id in [one["item_id"] for one in ranking["items"]]
     deleted = post(page, "/api/delete", {"item_id": item_id})[1]
+    ranked_from(page, deleted["sequence"])
     ranking = post(page, "/api/rank", {**question, "min_sequence": deleted["sequence"]})[1]
     assert ranking["beyond"] == [item_id]
     assert get(page, "/api/items?q=sundial")[1]["items"] == []
+
+
+def ranked_from(page, sequence):
+    """Wait until the ranking server knows of a change: for the page it would wait for a second only."""
+    with RankingClient(get(page, "/api/state")[1]["ranking"]["address"], timeout=PATIENCE) as client:
+        rank_from(client, sequence)
 
 
 def test_an_item_that_others_insert_is_found_too(page):
     embedding = get(page, "/api/state")[1]["embedding"]["address"]
     with EmbeddingClient(embedding) as client:
         client.embed(Item("elsewhere", title="Barometer"))
-    end = time.monotonic() + 20.0
-    while not get(page, "/api/items?q=barometer")[1]["items"]:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: get(page, "/api/items?q=barometer")[1]["items"])
 
 
 @pytest.mark.parametrize(

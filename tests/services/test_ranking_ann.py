@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from bundle_fixture import ITEMS, free_port_settings, put
+from patience import PATIENCE, rank_from, wait_until
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.ranker.approximate_snapshot import ApproximateSnapshot
@@ -22,7 +21,7 @@ def test_it_is_off_and_rankings_have_probabilities_unless_it_is_set(serve_rankin
     assert not ServeSettings().ann.enabled
     server = serve_ranking()
     assert type(server.current.ranker.snapshot) is not ApproximateSnapshot
-    with RankingClient(server.address) as client:
+    with RankingClient(server.address, timeout=PATIENCE) as client:
         assert all(item.probability is not None for item in client.rank(["item-1"]).items)
 
 
@@ -34,7 +33,7 @@ def test_a_small_table_is_scanned_all_the_same(catalogue):
 
 def test_rankings_have_no_probabilities_and_lists_of_candidates_have(serve_ranking):
     server = serve_ranking(ann=ANN)
-    with RankingClient(server.address) as client:
+    with RankingClient(server.address, timeout=PATIENCE) as client:
         found = client.rank(["item-1", "item-2"], top_k=20).items
         assert len(found) == 20
         assert all(item.probability is None for item in found)
@@ -47,12 +46,12 @@ def test_changes_of_the_store_count_at_once(catalogue, serve_ranking):
     """Inserted, changed and deleted items, while the index is as old as the server."""
 
     def scores(client: RankingClient, sequence: int) -> dict[str, float]:
-        found = client.rank(["item-1"], top_k=1000, include_seen=True, min_sequence=sequence).items
+        found = rank_from(client, sequence, top_k=1000, include_seen=True).items
         return {item.item_id: item.score for item in found}
 
     with catalogue.writer() as writer:
         server = serve_ranking(ann=ANN | {"rebuild_share": 1.0})
-        client = RankingClient(server.address)
+        client = RankingClient(server.address, timeout=PATIENCE)
         before = scores(client, 0)
         changed = scores(client, put(writer, "item-9", seed=4000).sequence)
         assert abs(changed["item-9"] - before["item-9"]) > 1e-6
@@ -79,10 +78,7 @@ def test_an_index_that_is_too_old_is_built_anew_beside_the_requests(catalogue):
         # It is built from what was known by then; what changes meanwhile stays in the tail.
         put(writer, "item-3", seed=77)
         ranker.follow()
-        end = time.monotonic() + 20
-        while ranker.snapshot.index.count == ITEMS and time.monotonic() < end:
-            time.sleep(0.02)
-            ranker.follow()
+        wait_until(lambda: ranker.follow() is None and ranker.snapshot.index.count != ITEMS)
     assert ranker.snapshot.index.count == ITEMS + 5
     assert set(ranker.snapshot.tail.tolist()) <= {3}
     found = ranker.snapshot.rank(ranker.snapshot.indices(["item-1"]), 1000).indices
@@ -92,12 +88,9 @@ def test_an_index_that_is_too_old_is_built_anew_beside_the_requests(catalogue):
 
 def test_recall_is_measured_in_place(serve_ranking):
     server = serve_ranking(ann=ANN)
-    with RankingClient(server.address) as client:
-        end = time.monotonic() + 20
-        while server.metrics.ann_recall._sum.get() < 1 and time.monotonic() < end:
-            client.rank(["item-1", "item-2"])
-    # Every cell of so small a table is looked into.
-    assert server.metrics.ann_recall._sum.get() >= 1
+    with RankingClient(server.address, timeout=PATIENCE) as client:
+        # Every cell of so small a table is looked into.
+        wait_until(lambda: client.rank(["item-1", "item-2"]) and server.metrics.ann_recall._sum.get() >= 1)
     assert server.registry.get_sample_value("llmgr_ranking_ann_recall_bucket", {"le": "0.9"}) == 0
 
 

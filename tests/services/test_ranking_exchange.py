@@ -10,20 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from bundle_fixture import ITEMS, OTHER_FINGERPRINT, Catalogue, put
+from patience import PATIENCE, rank_from, wait_until
 
 from services.client import RankingClient
 from services.contract import ranking_service_pb2 as messages
 from services.load.open_loop import run
+from services.load.outcomes import Outcomes
 from services.load.plan import LoadPlan, Method
-
-
-def wait_until(condition, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
@@ -33,7 +26,7 @@ def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
     stop = threading.Event()
 
     def ask():
-        with RankingClient(server.address) as client:
+        with RankingClient(server.address, timeout=PATIENCE) as client:
             while not stop.is_set():
                 try:
                     answers.append(client.rank(["item-1", "item-2"], top_k=3))
@@ -44,7 +37,7 @@ def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
     asking.start()
     wait_until(lambda: len(answers) > 5)
     catalogue.write_bundle(seed=2)
-    assert wait_until(lambda: server.current.ranker.version != old)
+    wait_until(lambda: server.current.ranker.version != old)
     seen = len(answers)
     wait_until(lambda: len(answers) > seen + 5)
     stop.set()
@@ -65,19 +58,30 @@ def test_no_answer_mixes_bundles_or_states_while_both_change_under_load(serve_ra
     request = messages.RankSessionRequest(item_ids=["item-1", "item-2"], top_k=10).SerializeToString()
     with ThreadPoolExecutor(1) as pool, catalogue.writer() as writer:
         # On a busy machine nothing may be shed: the load is not what is tested.
-        server = serve_ranking(max_wait_ms=60_000.0, max_queue=1000)
+        server = serve_ranking(max_queue=1000)
         method = Method.at("RankSession", server.address, "/llmgr.v1.RankingService/RankSession")
-        plan = LoadPlan.of_one(method, np.linspace(0.0, 3.0, 450), [request], timeout=20.0)
-        load = pool.submit(run, plan, keep_replies=True)
+        plan = LoadPlan.of_one(method, np.linspace(0.0, 0.3, 45), [request], timeout=PATIENCE)
+        under_way, changed = threading.Event(), threading.Event()
+
+        def load() -> list[Outcomes]:
+            stretches = []
+            while not changed.is_set() or len(stretches) < 10:
+                stretches.append(run(plan, keep_replies=True))
+                under_way.set()
+            return stretches
+
+        loading = pool.submit(load)
+        assert under_way.wait(PATIENCE)
         for number, seed in enumerate((2, 1, 2)):
             served = server.current.ranker.version
             catalogue.write_bundle(seed=seed)
             put(writer, "item-3", seed=4000 + number)
-            assert wait_until(lambda served=served: server.current.ranker.version != served)
+            wait_until(lambda served=served: server.current.ranker.version != served)
             put(writer, "item-7", seed=5000 + number)
-        outcomes = load.result()
-    assert outcomes.statuses() == {"OK": 450}
-    answers = [messages.RankSessionResponse.FromString(reply) for reply in outcomes.replies]
+        changed.set()
+        stretches = loading.result()
+    assert all(one.statuses() == {"OK": 45} for one in stretches)
+    answers = [messages.RankSessionResponse.FromString(reply) for one in stretches for reply in one.replies]
     by_state: dict[tuple[str, int], set[tuple]] = {}
     for one in answers:
         ranked = tuple((item.item_id, item.score, item.probability) for item in one.items)
@@ -89,13 +93,13 @@ def test_no_answer_mixes_bundles_or_states_while_both_change_under_load(serve_ra
 
 
 def test_a_new_bundle_keeps_following_the_store(serve_ranking, catalogue):
-    with catalogue.writer() as writer, RankingClient(serve_ranking().address) as client:
+    with catalogue.writer() as writer, RankingClient(serve_ranking().address, timeout=PATIENCE) as client:
         old = client.info().model_version
         first = put(writer, "before", seed=2000)
         catalogue.write_bundle(seed=2)
-        assert wait_until(lambda: client.info().model_version != old)
+        wait_until(lambda: client.info().model_version != old)
         second = put(writer, "after", seed=2001)
-        ranking = client.rank(["item-1"], candidate_ids=["before", "after"], min_sequence=second.sequence)
+        ranking = rank_from(client, second.sequence, candidate_ids=["before", "after"])
         assert {item.item_id for item in ranking.items} == {"before", "after"}
         assert first.sequence < second.sequence <= ranking.sequence
 
@@ -114,20 +118,20 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one_serving(serve_ranking
     shutil.rmtree(catalogue.bundle)
     new.bundle.rename(catalogue.bundle)
     refused = server.metrics.bundle_loads.labels("refused")
-    assert wait_until(lambda: refused._value.get() == 1)
-    with RankingClient(server.address) as client:
+    wait_until(lambda: refused._value.get() >= 1)
+    with RankingClient(server.address, timeout=PATIENCE) as client:
         assert client.rank(["item-1"]).model_version == old
     # The right one after it is taken at once.
     shutil.rmtree(catalogue.bundle)
     catalogue.write_bundle(seed=3)
-    assert wait_until(lambda: server.current.ranker.version != old)
+    wait_until(lambda: server.current.ranker.version != old)
 
 
 def test_a_bundle_that_vanishes_leaves_the_old_one_serving(serve_ranking, catalogue):
     server = serve_ranking()
     shutil.rmtree(catalogue.bundle)
     time.sleep(0.2)
-    with RankingClient(server.address) as client:
+    with RankingClient(server.address, timeout=PATIENCE) as client:
         assert len(client.rank(["item-1"]).items) == 20
     assert server.metrics.bundle_loads.labels("refused")._value.get() == 0
 
@@ -141,8 +145,8 @@ def test_another_store_at_the_same_place_is_taken_over(serve_ranking, catalogue,
         epoch = writer.epoch
     catalogue.store.rename(tmp_path / "old-store")
     other.store.rename(catalogue.store)
-    with RankingClient(server.address) as client:
-        assert wait_until(lambda: client.info().store_epoch == epoch)
+    with RankingClient(server.address, timeout=PATIENCE) as client:
+        wait_until(lambda: client.info().store_epoch == epoch)
         ranking = client.rank(["item-1"], candidate_ids=["only-there"])
         assert [item.item_id for item in ranking.items] == ["only-there"]
         assert client.info().items == ITEMS + 1

@@ -7,6 +7,7 @@ import pytest
 from bundle_fixture import ITEMS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from services.client import RankingClient, ServiceError
 from services.ranking.server import FULL_NAME, RankingServer
@@ -26,7 +27,7 @@ def refused_field(client: RankingClient, **request) -> str:
 
 def call_raw(server: RankingServer, method: str, payload: bytes) -> bytes:
     with grpc.insecure_channel(server.address) as channel:
-        return channel.unary_unary(f"/{FULL_NAME}/{method}")(payload, timeout=5.0)
+        return channel.unary_unary(f"/{FULL_NAME}/{method}")(payload, timeout=PATIENCE)
 
 
 def test_empty_session_gets_popularity_with_fallback_set(ranking_client, shared_server):
@@ -189,7 +190,7 @@ def test_ids_that_are_not_utf8_are_an_invalid_argument(shared_server):
 @given(payload=st.binary(max_size=64))
 def test_no_bytes_at_all_bring_out_an_internal_error(raw_channel, payload):
     try:
-        raw_channel.unary_unary(f"/{FULL_NAME}/RankSession")(payload, timeout=5.0)
+        raw_channel.unary_unary(f"/{FULL_NAME}/RankSession")(payload, timeout=PATIENCE)
     except grpc.RpcError as error:
         assert error.code() is INVALID  # noqa: PT017
 

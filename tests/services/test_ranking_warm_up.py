@@ -10,6 +10,7 @@ import pytest
 from bundle_fixture import free_port_settings
 from certificate_fixture import server_settings, token_file
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from patience import PATIENCE
 
 from llmgr_core.errors import LlmgrError
 from services.client import RankingClient
@@ -35,7 +36,7 @@ def test_it_ranks_through_grpc_before_it_says_serving_and_leaves_no_trace(catalo
     def look_at_health(*given):
         with grpc.insecure_channel(server.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            seen.append(stub.Check(health_pb2.HealthCheckRequest(service=FULL_NAME), timeout=5.0).status)
+            seen.append(stub.Check(health_pb2.HealthCheckRequest(service=FULL_NAME), timeout=PATIENCE).status)
         return original(*given)
 
     monkeypatch.setattr(service, "rank_query", look_at_health)
@@ -48,10 +49,10 @@ def test_it_ranks_through_grpc_before_it_says_serving_and_leaves_no_trace(catalo
         assert server.registry.get_sample_value("llmgr_ranking_calls_total", {"method": "RankSession", "code": "OK"}) is None
         assert server.registry.get_sample_value("llmgr_ranking_rank_seconds_count") == 0
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
-            channel.unary_unary(path)(b"", timeout=5.0)
+            channel.unary_unary(path)(b"", timeout=PATIENCE)
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
         monkeypatch.setattr(service, "rank_query", original)
-        with RankingClient(server.address) as client:
+        with RankingClient(server.address, timeout=PATIENCE) as client:
             assert client.rank(["item-1"]).items
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from bundle_fixture import put
+from patience import PATIENCE, rank_from, wait_until
 
 from services.client import RankingClient
 from services.client.calls import RetryPolicy
@@ -24,7 +24,7 @@ ROWS_BYTES = BIG_ITEMS * 65 * 4
 
 def options(bundle: Path, store: Path, **settings: object) -> list[str]:
     """Of `llmgr serve ranking` with two workers."""
-    changed = {"bundle_poll_s": 0.1, "drain_s": 2.0} | settings
+    changed = {"bundle_poll_s": 0.1, "drain_s": 2.0, "exit_when_stuck_s": 0} | settings
     overrides = [part for name, value in changed.items() for part in ("--set", f"serve.{name}={value}")]
     return ["--bundle", str(bundle), "--store", str(store), "--workers", "2", *overrides]
 
@@ -43,22 +43,13 @@ def mapped_bytes(pid: int) -> tuple[int, int]:
     return resident, proportional
 
 
-def wait_until(condition, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.mark.slow
 def test_two_workers_hold_one_table(tmp_path):
     bundle = tmp_path / "bundle"
     SyntheticBundle(BIG_ITEMS, clicks_per_item=1).write(bundle)
     with ServerProcess("ranking", tmp_path, *options(bundle, tmp_path / "none")) as server:
         pids = server.facts["pids"]
-        with RankingClient(server.address) as client:
+        with RankingClient(server.address, timeout=PATIENCE) as client:
             assert len(client.rank(["item-1"]).items) == 20
         for pid in pids:
             resident, proportional = mapped_bytes(pid)
@@ -88,8 +79,8 @@ def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_p
             found = set()
             for _ in range(12):
                 # A connection of its own each time, so that the kernel chooses among the workers again.
-                with RankingClient(server.address, timeout=10.0, retry=once) as client:
-                    ranking = client.rank(["item-1", "item-2"], top_k=5, min_sequence=sequence)
+                with RankingClient(server.address, timeout=PATIENCE, retry=once) as client:
+                    ranking = rank_from(client, sequence, ["item-1", "item-2"], top_k=5)
                     found.add((ranking.model_version, tuple(item.item_id for item in ranking.items)))
             return found
 
@@ -99,8 +90,8 @@ def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_p
             sequence = put(writer, "item-5", seed=999).sequence
         assert len(answers(sequence)) == 1
         catalogue.write_bundle(seed=2)
-        assert wait_until(lambda: len(now := answers()) == 1 and now.isdisjoint(first))
+        wait_until(lambda: len(now := answers()) == 1 and now.isdisjoint(first))
         # A worker that is killed is replaced, and its successor shares again.
         os.kill(server.facts["pids"][0], signal.SIGKILL)
-        assert wait_until(lambda: answers() and len(answers()) == 1)
+        wait_until(lambda: len(answers()) == 1)
     assert not any(path.exists() for path in mine)

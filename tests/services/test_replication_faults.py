@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_fixture import FINGERPRINT, ITEMS, OTHER_FINGERPRINT, put
-from redis_fixture import Follower, contents, insert, is_copy, redis, replication, wait_until
+from patience import wait_until
+from redis_fixture import Follower, contents, insert, is_copy, redis, replication
 
 from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.verification import verify_store
@@ -49,8 +50,7 @@ def test_redis_dies_while_items_come_in(redis, replication, catalogue, tmp_path,
         wait_until(lambda: all_equal(catalogue.store, replicas), "the first copies did not come")
         rankers = [LiveRanker.open(catalogue.bundle, replica) for replica in replicas]
         number, died = 0, None
-        end = time.monotonic() + seconds + 0.6
-        while time.monotonic() < end:
+        while died is None or time.monotonic() < died + seconds:
             if died is None and number >= 10:
                 redis.kill()
                 died = time.monotonic()
@@ -116,13 +116,13 @@ def test_a_publisher_and_a_replica_go_on_where_they_stopped(replication, catalog
 def test_a_replica_that_the_trimmed_stream_has_passed_fetches_a_whole_copy(replication, catalogue, tmp_path):
     with catalogue.writer() as writer:
         both = replication(keep_changes=5)
-        both.publish(catalogue.store)
+        publisher = both.publish(catalogue.store)
         replica = both.follow(tmp_path / "replica")
         wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
         both.stop(replica)
         for number in range(12):
-            insert(writer, number, 1)
-            time.sleep(0.02)
+            sequence = insert(writer, number, 1)
+            wait_until(lambda sequence=sequence: publisher.sample("llmgr_publisher_sequence") == sequence, "not published")
         writer.delete("item-3")
         replica = both.follow(tmp_path / "replica")
         wait_until(lambda: replica.sample("llmgr_replica_resyncs_total", reason="gap") == 1, "no whole copy")
@@ -174,7 +174,7 @@ def test_a_source_that_was_set_back_to_a_backup_takes_its_replicas_back(replicat
         # The same store id, and by and by the same sequences again, with other items behind them.
         insert(writer, 100, 25, "again")
         both.publish(catalogue.store)
-        wait_until(lambda: sum(resyncs(follower).values()) == 2, "the replica stays in another history")
+        wait_until(lambda: sum(resyncs(follower).values()) >= 2, "the replica stays in another history")
         wait_until(lambda: is_copy(replica, catalogue.store), "the replica stays in another history")
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication,
         link.xadd("llmgr:changes", {b"block": bytes(message)}, id=entry)
         replica = both.follow(tmp_path / "replica")
         wait_until(lambda: replica.sample("llmgr_replica_resyncs_total", reason="damaged") == 1, "no whole copy")
-        assert replica.sample("llmgr_replica_damaged_messages_total") == 2
+        assert replica.sample("llmgr_replica_damaged_messages_total") >= 2
         wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "the item did not come")
         insert(writer, 1, 1)
         wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "it did not go on")

@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 from certificate_fixture import Authority
 from click.testing import CliRunner
+from patience import PATIENCE, free_port, wait_until
 from redis_fixture import (
     RedisServer,
     Replication,
-    free_port,
     insert,
     is_copy,
     redis,
     replication,
     require_redis,
     running,
-    wait_until,
 )
 
 from llmgr_core.errors import LlmgrError
@@ -67,7 +66,7 @@ def test_a_replica_that_is_killed_amid_changes_goes_on_and_loses_nothing(replica
             insert(writer, 60, 2)
             wait_until(lambda: is_copy(replica, catalogue.store), "it did not go on")
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
     assert verify_store(replica).sound
     assert (tmp_path / "replica.log").read_text().count("copy_in_place") == 1
 

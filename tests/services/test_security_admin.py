@@ -11,6 +11,7 @@ from bundle_fixture import OTHER_FINGERPRINT, Catalogue, free_port_settings, put
 from certificate_fixture import ADMIN_TOKEN, WRITE_TOKEN, Authority, secret_file, server_settings, token_file
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from patience import PATIENCE, rank_from
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings import load_settings
@@ -33,7 +34,7 @@ def operated(serve_ranking):
 
 def health(server: RankingServer) -> int:
     with grpc.insecure_channel(server.address) as channel:
-        return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20).status
+        return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status
 
 
 def test_there_is_no_admin_port_unless_asked_for(serve_ranking):
@@ -45,7 +46,7 @@ def test_there_is_no_admin_port_unless_asked_for(serve_ranking):
 def test_the_service_port_does_not_answer_for_it(operated, method):
     server, _ = operated
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
-        channel.unary_unary(f"/llmgr.v1.AdminService/{method}")(b"", timeout=20)
+        channel.unary_unary(f"/llmgr.v1.AdminService/{method}")(b"", timeout=PATIENCE)
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -57,7 +58,7 @@ def test_reload_and_rollback_change_the_bundle_between_two_requests(operated, ca
     seen, failures, stop = [], [], threading.Event()
 
     def ask() -> None:
-        with RankingClient(server.address, timeout=20.0) as client:
+        with RankingClient(server.address, timeout=PATIENCE) as client:
             while not stop.is_set():
                 try:
                     version = client.rank(["item-1"], top_k=3).model_version
@@ -95,15 +96,15 @@ def test_reload_and_rollback_change_the_bundle_between_two_requests(operated, ca
 def test_a_rollback_brings_what_the_store_has_learned_since(serve_ranking, catalogue):
     with catalogue.writer() as writer:
         server = serve_ranking(admin_port=0, bundle_poll_s=0)
-        with AdminClient(f"127.0.0.1:{server.admin_port}") as admin, RankingClient(server.address, timeout=20.0) as client:
+        with AdminClient(f"127.0.0.1:{server.admin_port}") as admin, RankingClient(server.address, timeout=PATIENCE) as client:
             catalogue.write_bundle(seed=2)
             admin.reload()
             written = put(writer, "new", seed=5)
-            client.rank(["item-1"], min_sequence=written.sequence)
+            rank_from(client, written.sequence)
             assert admin.rollback().sequence == written.sequence
             assert [one.item_id for one in client.rank(["item-1"], candidate_ids=["new"]).items] == ["new"]
             later = put(writer, "later", seed=6)
-            assert client.rank(["item-1"], min_sequence=later.sequence).sequence >= later.sequence
+            assert rank_from(client, later.sequence).sequence >= later.sequence
 
 
 def test_without_a_bundle_before_it_there_is_nothing_to_go_back_to(operated):
@@ -132,7 +133,7 @@ def test_a_drained_server_says_so_and_still_answers(operated):
     assert admin.drain().draining
     assert health(server) == health_pb2.HealthCheckResponse.NOT_SERVING
     with grpc.insecure_channel(server.address) as channel:
-        assert channel.unary_unary("/llmgr.v1.RankingService/RankSession")(b"", timeout=20)
+        assert channel.unary_unary("/llmgr.v1.RankingService/RankSession")(b"", timeout=PATIENCE)
     assert not admin.drain(resume=True).draining
     assert health(server) == health_pb2.HealthCheckResponse.SERVING
 
@@ -144,14 +145,14 @@ def test_only_an_admin_token_opens_it_over_tls(serve_ranking, tmp_path):
     address = f"127.0.0.1:{server.admin_port}"
     for token, code in ((None, "UNAUTHENTICATED"), (WRITE_TOKEN, "PERMISSION_DENIED")):
         own = None if token is None else secret_file(tmp_path / "own", token)
-        with AdminClient(address, timeout=20, security=authority.client(token=own)) as admin:
+        with AdminClient(address, timeout=PATIENCE, security=authority.client(token=own)) as admin:
             for action in (admin.status, admin.reload, admin.rollback, admin.drain):
                 with pytest.raises(ServiceError, match=code):
                     action()
     own = secret_file(tmp_path / "own", ADMIN_TOKEN)
-    with AdminClient(address, timeout=20, security=authority.client(token=own)) as admin:
+    with AdminClient(address, timeout=PATIENCE, security=authority.client(token=own)) as admin:
         assert admin.status().items == 120
-    with AdminClient(address, timeout=2, security=ClientSecurity(token_file=own)) as admin, pytest.raises(ServiceError):
+    with AdminClient(address, timeout=PATIENCE, security=ClientSecurity(token_file=own)) as admin, pytest.raises(ServiceError):
         admin.status()
 
 
@@ -177,7 +178,7 @@ def test_the_command_asks_every_process_and_fails_if_one_did(operated):
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in done.output.splitlines()]
     assert [(line["address"], line["items"]) for line in lines] == [(address, 120)] * 2
-    failed = CliRunner().invoke(command, ["rollback", "--address", address, "--address", "127.0.0.1:1", "--timeout", "2"])
+    failed = CliRunner().invoke(command, ["rollback", "--address", address, "--address", "127.0.0.1:1", "--timeout", "60"])
     told = [json.loads(line) for line in failed.output.splitlines() if line.startswith("{")]
     assert [one["error"] for one in told] == ["FAILED_PRECONDITION", "UNAVAILABLE"]
     assert isinstance(failed.exception, LlmgrError)

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from bundle_fixture import free_port_settings, make_catalogue
 from embedding_fixture import ControlledModel, encoder_around, settings_with
+from patience import PATIENCE
 
 from services.client import RankingClient
 from services.client.errors import ServiceError
@@ -126,7 +127,7 @@ def test_too_much_is_refused_by_name(servers, case):
 def refusal(address: str, method: str, raw: bytes, metadata=()) -> ServiceError:
     """What a call failed with."""
     with grpc.insecure_channel(address, [("grpc.max_send_message_length", -1)]) as channel:
-        call = channel.stream_stream(method)(iter([raw]), timeout=20, metadata=metadata)
+        call = channel.stream_stream(method)(iter([raw]), timeout=PATIENCE, metadata=metadata)
         with pytest.raises(grpc.RpcError) as raised:
             list(call)
     return ServiceError.from_call(raised.value)
@@ -138,7 +139,7 @@ def test_too_much_in_a_stream_fails_alone(servers, case):
     good = embedding.EmbedItemRequest(**item(item_id="good"))
     with grpc.insecure_channel(servers["EmbeddingService"]) as channel:
         call = channel.stream_stream("/llmgr.v1.EmbeddingService/EmbedItems")
-        replies = list(call(iter([request.SerializeToString(), good.SerializeToString()]), timeout=20))
+        replies = list(call(iter([request.SerializeToString(), good.SerializeToString()]), timeout=PATIENCE))
     outcomes = sorted((embedding.EmbedItemsResponse.FromString(one) for one in replies), key=lambda one: one.index)
     assert (outcomes[0].failure.field, outcomes[1].embedded.item_id) == (field, "good")
 
@@ -164,14 +165,14 @@ def test_a_megabyte_of_metadata_is_refused_and_the_server_goes_on(servers, servi
     error = refusal(servers[service], method, b"", metadata)
     assert error.code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
     with grpc.insecure_channel(servers[service]) as channel:
-        assert channel.unary_unary(method)(b"", timeout=20)
+        assert channel.unary_unary(method)(b"", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("identity", ["x" * 129, "a b"], ids=["long", "space"])
 def test_a_request_id_is_taken_only_if_short(servers, identity):
     with grpc.insecure_channel(servers["RankingService"]) as channel:
         call = channel.unary_unary("/llmgr.v1.RankingService/RankSession").future(
-            b"\xff", timeout=20, metadata=[("x-request-id", identity)]
+            b"\xff", timeout=PATIENCE, metadata=[("x-request-id", identity)]
         )
         assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
         told = dict(call.trailing_metadata())["x-request-id"]
@@ -191,7 +192,7 @@ def frames(address: str, sent: bytes, enough) -> list[tuple[int, bytes]]:
     """HTTP/2 frames (type, payload) a server sends after ``sent``, until ``enough`` of them or it hangs up."""
     host, _, port = address.rpartition(":")
     received, buffer = [], b""
-    with socket.create_connection((host, int(port)), timeout=20) as raw, contextlib.suppress(ConnectionError):
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw, contextlib.suppress(ConnectionError):
         raw.sendall(PREFACE + frame(SETTINGS, b"") + sent)
         while not enough(received):
             data = raw.recv(65536)
@@ -235,7 +236,7 @@ def failing(*arguments, **named):
 def fault_details(address: str, method: str, raw: bytes = b"") -> str:
     """Everything a client is told: details and trailing metadata."""
     with grpc.insecure_channel(address) as channel:
-        call = channel.stream_stream(method)(iter([raw]), timeout=20, metadata=[("x-request-id", "visit-9")])
+        call = channel.stream_stream(method)(iter([raw]), timeout=PATIENCE, metadata=[("x-request-id", "visit-9")])
         replies = b""
         with contextlib.suppress(grpc.RpcError):
             replies = b"".join(call)
@@ -283,6 +284,6 @@ def test_a_bundle_with_a_changed_byte_is_not_loaded(catalogue):
 
 
 def test_the_limits_do_not_stand_in_the_way(servers):
-    with RankingClient(servers["RankingService"], timeout=20.0) as client:
+    with RankingClient(servers["RankingService"], timeout=PATIENCE) as client:
         ids = [f"item-{number % 120}" for number in range(1000)]
         assert len(client.rank(ids, top_k=1000, exclude_item_ids=[], include_seen=True).items) == 120

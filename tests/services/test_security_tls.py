@@ -15,6 +15,7 @@ from bundle_fixture import free_port_settings
 from certificate_fixture import YESTERDAY, Authority, Pair, secret_file, server_settings
 from cryptography import x509
 from embedding_fixture import ControlledModel, client_of, encoder_around, settings_with
+from patience import PATIENCE
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError, LlmgrError
@@ -39,7 +40,7 @@ def authority(tmp_path):
 def served_serial(address: str) -> int:
     """Serial number of the certificate that a server shows."""
     host, _, port = address.rpartition(":")
-    pem = ssl.get_server_certificate((host, int(port)), timeout=10)
+    pem = ssl.get_server_certificate((host, int(port)), timeout=PATIENCE)
     return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
 
@@ -48,7 +49,7 @@ def serial_of(pair: Pair) -> int:
 
 
 def ranks(address: str, security: ClientSecurity | None = None) -> bool:
-    with RankingClient(address, timeout=5.0, retry=NO_RETRIES, security=security) as client:
+    with RankingClient(address, timeout=PATIENCE, retry=NO_RETRIES, security=security) as client:
         return len(client.rank(["item-1"]).items) == 20
 
 
@@ -72,13 +73,16 @@ def test_old_tls_versions_are_refused(serve_ranking, authority):
     # Our side would offer anything; what is left is what the server takes.
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.set_alpn_protocols(["h2"])
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw:
         assert context.wrap_socket(raw, server_hostname="127.0.0.1").version() in {"TLSv1.2", "TLSv1.3"}
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with socket.create_connection(("127.0.0.1", server.port), 10) as raw, pytest.raises(ssl.SSLError, match=r"EOF|VERSION"):
+    with (
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw,
+        pytest.raises(ssl.SSLError, match=r"EOF|VERSION"),
+    ):
         context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
@@ -97,7 +101,9 @@ def test_an_expired_client_certificate_is_refused_by_both_sides(serve_ranking, a
         RankingClient(server.address, security=authority.client(expired))
     read = [path.read_bytes() for path in (authority.file, expired.key, expired.certificate)]
     with (
-        RankingClient(server.address, retry=NO_RETRIES, credentials=grpc.ssl_channel_credentials(*read)) as client,
+        RankingClient(
+            server.address, timeout=PATIENCE, retry=NO_RETRIES, credentials=grpc.ssl_channel_credentials(*read)
+        ) as client,
         pytest.raises(ServiceError) as raised,
     ):
         client.rank(["item-1"])
@@ -108,7 +114,7 @@ def test_the_embedding_server_speaks_mutual_tls_too(tmp_path, authority):
     security = server_settings(authority.issue("server"), authority)
     overrides = [f"serve.security.{name}={value}" for name, value in security.items()]
     with serve_in_background(encoder_around(ControlledModel()), tmp_path / "store", settings_with(*overrides)) as listening:
-        with EmbeddingClient(listening.address, timeout=20, security=authority.client(authority.issue("own"))) as client:
+        with EmbeddingClient(listening.address, timeout=PATIENCE, security=authority.client(authority.issue("own"))) as client:
             assert client.embed(Item("a", title="lamp")).sequence == 1
         with client_of(listening) as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
             client.get("a")
@@ -123,12 +129,12 @@ def test_a_certificate_swapped_under_load_fails_no_call(serve_ranking, authority
     stop = threading.Event()
 
     def ask(number: int) -> None:
-        kept = RankingClient(server.address, timeout=20.0, retry=NO_RETRIES, security=security)
+        kept = RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES, security=security)
         while not stop.is_set():
             try:
                 kept.rank(["item-1"], top_k=1)
                 if number:
-                    with RankingClient(server.address, timeout=20.0, retry=NO_RETRIES, security=security) as fresh:
+                    with RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES, security=security) as fresh:
                         fresh.rank(["item-1"], top_k=1)
             except InputError:
                 continue  # the two files of `own` did not belong together just then; a program starts again
@@ -177,7 +183,7 @@ def reloads(server: RankingServer, file: str, outcome: str) -> float:
 def test_connections_that_stand_outlive_a_renewal(serve_ranking, authority):
     pair = authority.issue("server")
     server = serve_ranking(security=server_settings(pair))
-    with RankingClient(server.address, security=authority.client()) as client:
+    with RankingClient(server.address, timeout=PATIENCE, security=authority.client()) as client:
         client.rank(["item-1"])
         first = serial_of(pair)
         authority.renew(pair)
@@ -215,10 +221,10 @@ def test_an_open_stream_survives_the_renewal_of_the_clients_certificate(tmp_path
     overrides = [f"serve.security.{name}={value}" for name, value in security.items()]
     with (
         serve_in_background(encoder_around(ControlledModel()), tmp_path / "store", settings_with(*overrides)) as listening,
-        EmbeddingClient(listening.address, timeout=20, security=authority.client(own)) as client,
+        EmbeddingClient(listening.address, timeout=PATIENCE, security=authority.client(own)) as client,
     ):
         client.embed(Item("a", title="lamp"))
-        changes = client.changes(timeout=20)
+        changes = client.changes(timeout=PATIENCE)
         assert next(changes).item_id == "a"
         before = client.channel
         authority.renew(own)

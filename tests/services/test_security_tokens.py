@@ -15,6 +15,8 @@ from embedding_fixture import ControlledModel, encoder_around, settings_with
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from patience import PATIENCE, wait_until
+from server_process import places
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
@@ -53,8 +55,11 @@ def guarded(tmp_path_factory):
 
 def call(address: str, method: str, metadata: list[tuple[str, str]], request: bytes = b"") -> grpc.StatusCode:
     """Status of one call; streams are ended after one request."""
+    if "Watch" in method:
+        # What it would watch from does not exist, so that it ends.
+        request = embedding_service_pb2.WatchChangesRequest(after_sequence=10**9).SerializeToString()
     with grpc.insecure_channel(address) as channel:
-        one = channel.stream_stream(method)(iter([request]), metadata=metadata, timeout=0.5 if "Watch" in method else 20.0)
+        one = channel.stream_stream(method)(iter([request]), metadata=metadata, timeout=PATIENCE)
         with contextlib.suppress(grpc.RpcError):
             list(one)
         return one.code()
@@ -125,14 +130,14 @@ def test_the_scheme_is_spelt_as_one_likes(guarded):
 def test_health_is_open_and_reflection_is_not(guarded, service):
     with grpc.insecure_channel(guarded[service]) as channel:
         reply = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(service=f"llmgr.v1.{service}"), timeout=10
+            health_pb2.HealthCheckRequest(service=f"llmgr.v1.{service}"), timeout=PATIENCE
         )
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
         reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
-        assert next(reflect(iter([ask]), metadata=bearer(READ_TOKEN), timeout=10)).list_services_response.service
+        assert next(reflect(iter([ask]), metadata=bearer(READ_TOKEN), timeout=PATIENCE)).list_services_response.service
         with pytest.raises(grpc.RpcError) as raised:
-            next(reflect(iter([ask]), timeout=10))
+            next(reflect(iter([ask]), timeout=PATIENCE))
         assert raised.value.code() is UNAUTHENTICATED
 
 
@@ -169,9 +174,11 @@ def test_callers_without_a_token_take_no_place_in_the_queue(serve_ranking, tmp_p
         one.start()
     try:
         own = ClientSecurity(token_file=secret_file(tmp_path / "token", READ_TOKEN))
-        with RankingClient(server.address, timeout=20.0, retry=RetryPolicy(attempts=1), security=own) as client:
+        with RankingClient(server.address, timeout=PATIENCE, retry=RetryPolicy(attempts=1), security=own) as client:
             for _ in range(20):
                 client.rank(["item-1"], top_k=1)
+                # Its own place is free again a moment after it has the answer.
+                wait_until(lambda: server.ranking_pool.admitted == 0)
     finally:
         stop.set()
         for one in crowd:
@@ -200,7 +207,7 @@ def test_tokens_are_read_again_when_the_file_changes(serve_ranking, tmp_path):
 def test_a_client_follows_its_token_file(serve_ranking, tmp_path):
     tokens, own = token_file(tmp_path), secret_file(tmp_path / "token", READ_TOKEN + "\n")
     server = serve_ranking(security=server_settings(tokens=tokens))
-    with RankingClient(server.address, security=ClientSecurity(token_file=own)) as client:
+    with RankingClient(server.address, timeout=PATIENCE, security=ClientSecurity(token_file=own)) as client:
         client.info()
         replace_file(tokens, f"read shop {UNKNOWN_TOKEN}".encode())
         with pytest.raises(ServiceError, match="UNAUTHENTICATED"):
@@ -263,15 +270,16 @@ def test_logs_tell_the_caller_and_never_hold_a_token(tmp_path):
     """A real server as a process: calls that succeed, are refused and fail; then its whole log is searched."""
     catalogue = make_catalogue(tmp_path)
     tokens, own = token_file(tmp_path), secret_file(tmp_path / "own-token", READ_TOKEN)
-    options = ("--bundle", str(catalogue.bundle), "--store", str(catalogue.store), "--tokens", str(tokens))
+    options = (*places(catalogue), "--tokens", str(tokens))
     with ServerProcess("ranking", tmp_path, *options, "--set", "serve.log_successes=true") as server:
-        with RankingClient(server.address, timeout=20.0, security=ClientSecurity(token_file=own)) as client:
+        with RankingClient(server.address, timeout=PATIENCE, security=ClientSecurity(token_file=own)) as client:
             client.rank(["item-1"])
             with pytest.raises(ServiceError):
                 client.rank(["item-1"], top_k=5000)
         call(server.address, "/llmgr.v1.RankingService/GetInfo", bearer(UNKNOWN_TOKEN))
         replace_file(tokens, b"read shop")
         call(server.address, "/llmgr.v1.RankingService/GetInfo", bearer(READ_TOKEN))
+        wait_until(lambda: "security_file_refused" in server.log() and server.log().count('"event": "call"') >= 4)
         log = server.log()
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     calls = [line for line in lines if line.get("event") == "call"]

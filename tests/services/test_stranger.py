@@ -7,6 +7,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from patience import PATIENCE, wait_until
 
 
 class Stranger:
@@ -29,7 +30,7 @@ class Stranger:
             request_serializer=request_class.SerializeToString,
             response_deserializer=reply_class.FromString,
         )
-        return callable_(request_class(**fields), timeout=10.0)
+        return callable_(request_class(**fields), timeout=PATIENCE)
 
     def close(self) -> None:
         self._channel.close()
@@ -62,6 +63,7 @@ def test_inserting_and_ranking_need_no_code_of_ours(strangers):
     inserted = embedding.call("llmgr.v1.EmbeddingService", "EmbedItem", item=item, return_vector=True)
     assert inserted.item_id == "stranger-1"
     assert len(inserted.vector.data) == 2 * inserted.vector.dimensions
+    wait_until(lambda: ranking.call("llmgr.v1.RankingService", "GetInfo").sequence >= inserted.sequence)
     ranked = ranking.call(
         "llmgr.v1.RankingService",
         "RankSession",
