@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from llmgr_core.errors import LlmgrError
 
-START_SECONDS = 180.0
-STOP_SECONDS = 30.0
+START_SECONDS = 300.0
+STOP_SECONDS = 60.0
 
 
 class ServerProcess:
