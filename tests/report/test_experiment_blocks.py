@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from llmgr_core.evaluation import PairedBootstrap, Ranks
+from llmgr_core.evaluation.near_duplicates import groups_by_closeness
 from llmgr_core.evaluation.reliability import reliability
+from trainer.experiments.near_duplicates import near_duplicates
 from trainer.experiments.outcome import RowRanks, compare_rows
-from trainer.report.definition import ExperimentBlock, PictureBlock, ReportDefinition
+from trainer.report.definition import BucketRow, BucketsBlock, ExperimentBlock, PictureBlock, ReportDefinition
 from trainer.report.experiment_table import experiment_block
 from trainer.report.rendering import render
 from trainer.report.result_files import ResultFiles
+from trainer.report.tables import buckets_table
 
 COMMAND = "llmgr experiment toy"
 
@@ -121,3 +124,21 @@ def test_bins_hold_every_example_once_and_average_to_the_error() -> None:
     error = sum(one["examples"] * abs(one["stated"] - one["observed"]) for one in bins) / 1000
     assert error == pytest.approx(expected_calibration_error(stated, happened))
     assert reliability(np.zeros(0), np.zeros(0, dtype=np.bool_)) == []
+
+
+def test_a_table_by_closeness_shows_levels_differences_and_shares(tmp_path: Path) -> None:
+    rows = [RowRanks("plain", "", {1: ranks("plain", 1)}), RowRanks("better", "plain", {1: ranks("better", 1, 8.0)})]
+    groups = groups_by_closeness(np.repeat([0.1, 0.85, 0.95], [300, 60, 40]))
+    measured = near_duplicates({"test": rows}, {"test": groups}, PairedBootstrap(resamples=200))
+    (tmp_path / "near.json").write_text(json.dumps({"near_duplicates": measured}))
+    row = BucketRow(label="better", scorer="better", metric="NDCG@20")
+    block = BucketsBlock(
+        kind="buckets", file="near.json", by="near-duplicates", levels=(row,), differences=(row,), shares=(row,)
+    )
+    lines = buckets_table(block, ResultFiles(tmp_path)).splitlines()
+    assert lines[0] == "| | all (400) | other (300) | close (60) | near-duplicate (40) |"
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["better", "better", "interval", "better"]
+    shares = [float(cell.split("%")[0]) for cell in lines[-1].split("|")[3:6]]
+    assert sum(shares) == pytest.approx(100, abs=2)
+    with pytest.raises(ValueError, match="near-duplicates"):
+        BucketsBlock(kind="buckets", file="near.json", shares=(row,))

@@ -66,14 +66,27 @@ class BucketRow(Part):
 
 
 class BucketsBlock(Part):
-    """Columns of buckets: metrics of scorers, then differences from the reference with their intervals."""
+    """Columns of buckets: metrics of scorers, then differences from the reference with their intervals.
+
+    Attributes:
+        by: training clicks of the target, or how close its text is to that of a click.
+        shares: of the whole difference, which part falls on each bucket; only by "near-duplicates".
+    """
 
     kind: Literal["buckets"]
     file: str
     split: str = "test"
     masking: Masking = "masked"
+    by: Literal["clicks", "near-duplicates"] = "clicks"
     levels: tuple[BucketRow, ...] = ()
     differences: tuple[BucketRow, ...] = ()
+    shares: tuple[BucketRow, ...] = ()
+
+    @model_validator(mode="after")
+    def _shares_are_measured(self) -> BucketsBlock:
+        if self.shares and self.by == "clicks":
+            raise ValueError('shares of a difference are measured by = "near-duplicates" alone')
+        return self
 
 
 class Figure(Part):

@@ -31,9 +31,10 @@ def levels_table(block: LevelsBlock, files: ResultFiles) -> str:
 
 
 def buckets_table(block: BucketsBlock, files: ResultFiles) -> str:
-    """Metrics and differences by training clicks of the target."""
-    found = files.at(block.file, ("splits", block.split))
-    groups = [name for name in BUCKETS if found["examples"].get(name)]
+    """Metrics and differences by training clicks of the target, or by how close its text is to that of a click."""
+    by_clicks = block.by == "clicks"
+    found = files.at(block.file, ("splits", block.split) if by_clicks else ("near_duplicates", "splits", block.split))
+    groups = [name for name in (BUCKETS if by_clicks else found["examples"]) if found["examples"].get(name)]
     rows = []
     for row in block.levels:
         values = _of(found["scorers"], row.scorer, block.file)[block.masking]
@@ -42,6 +43,9 @@ def buckets_table(block: BucketsBlock, files: ResultFiles) -> str:
         values = _of(found["differences"], row.scorer, block.file)[block.masking]
         rows.append([row.label, *(difference(values[group][row.metric]) for group in groups)])
         rows.append(["interval", *(interval(values[group][row.metric]) for group in groups)])
+    for row in block.shares:
+        values = _of(found["share_of_gain"], row.scorer, block.file)[block.masking]
+        rows.append([row.label, *("" if group == "all" else _share(values[group][row.metric]) for group in groups)])
     return markdown_table(["", *(f"{group} ({found['examples'][group]:,})" for group in groups)], rows)
 
 
@@ -104,6 +108,12 @@ def interval(value: Mapping[str, float | None]) -> str:
     """[+.0179, +.0278]; a dash where there was too little to draw from."""
     low, high = value["low"], value["high"]
     return "-" if low is None or high is None else f"[{signed(low)}, {signed(high)}]"
+
+
+def _share(value: Mapping[str, float | None]) -> str:
+    """42 % [36, 47]; a dash where there was no gain to share out."""
+    share, low, high = value["value"], value["low"], value["high"]
+    return "-" if share is None or low is None or high is None else f"{share:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def file_link(name: str) -> str:
