@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from llmgr_core.data.item import Item
 from llmgr_core.progress import Reporter
 from llmgr_core.store.errors import VectorError
+from llmgr_core.store.hash_set import HashSet
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
 from llmgr_core.store.metadata import Encoder
@@ -58,6 +60,19 @@ class _Group:
     items: list[tuple[str, bytes, bytes]] = field(default_factory=list)
     new_texts: dict[bytes, str] = field(default_factory=dict)
 
+    def parts(self) -> list[list[bytes]]:
+        """Keys of the new texts as the language model reads them: texts of like length together, since padding costs as much
+        as text."""
+        keys = sorted(self.new_texts, key=lambda key: len(self.new_texts[key]))
+        return [keys[start : start + PART_TEXTS] for start in range(0, len(keys), PART_TEXTS)]
+
+
+class _Survey:
+    """What was looked at where nothing is written: the store cannot tell."""
+
+    def __init__(self) -> None:
+        self.texts, self.items = HashSet(), HashSet()
+
 
 class CatalogueEmbedding:
     """Gives every item of a data set, and every item of the store, its vector of one encoder.
@@ -73,6 +88,11 @@ class CatalogueEmbedding:
         overwrite: let the data set's records replace the store's, and bring deleted items back.
         leave_out: ids of items that are not embedded.
         staleness: embed only items that are new to the store or stale; None embeds whatever has no vector of this encoder.
+
+    Attributes:
+        report: what came of it so far.
+        lost: after ``new_texts``, hashes of texts whose vector was damaged or taken out, and an item that had each. Whoever
+            brings such a vector back has to write that item with it, so that readers hear of it.
     """
 
     def __init__(
@@ -90,10 +110,13 @@ class CatalogueEmbedding:
         self._overwrite, self._leave_out, self._staleness = overwrite, leave_out, staleness
         self._key = fingerprint_key(encoder.fingerprint)
         self._group = _Group()
+        self._survey: _Survey | None = None
         self._failed: dict[str, None] = {}
         self._passed: set[str] = set()
         self._done = 0
+        self._started = 0.0
         self.report = CatalogueReport()
+        self.lost: dict[bytes, str] = {}
 
     def run(self, items: Iterable[tuple[Item, str | None]], total: int) -> CatalogueReport:
         """Embed.
@@ -106,23 +129,10 @@ class CatalogueEmbedding:
             VectorError: the model gave no usable numbers for some text; everything else is stored.
             StoreFullError: no space left; what was written before is kept.
         """
-        started = self._started = time.monotonic()
         self._store.register(Encoder(self._encoder.fingerprint, self._encoder.dimensions, self._encoder.name))
-        with self._reporter.bar("embed", total) as self._advance:
-            for item, text in items:
-                self._take_from_data(item, text)
-                self._flush_if_full()
-            self._flush()
-        with self._reporter.bar("embed items inserted since", None) as self._advance:
-            # The data set's items have their vectors now; what has none came through an embedding server.
-            for stored in self._store.items():
-                if self._key in stored.texts or stored.item_id in self._failed or stored.item_id in self._passed:
-                    continue
-                if not self._passes_over(stored.item_id, stored):
-                    self._take_from_store(stored)
-                    self._flush_if_full()
-            self._flush()
-        self.report.seconds = time.monotonic() - started
+        for group in self._groups(items, total, "embed"):
+            self._write(group)
+        self.report.seconds = time.monotonic() - self._started
         if self._failed:
             shown = ", ".join(repr(one) for one in list(self._failed)[:NAMED_FAILURES])
             raise VectorError(
@@ -131,8 +141,47 @@ class CatalogueEmbedding:
             )
         return self.report
 
+    def new_texts(self, items: Iterable[tuple[Item, str | None]], total: int) -> Iterator[list[str]]:
+        """The texts that ``run`` would give to the language model, in the very parts in which it would; writes nothing.
+
+        For reading them elsewhere, before: a text that has its vector by the time of ``run`` is not read again. An object of
+        this class does one of the two.
+
+        Args:
+            items, total: as of ``run``.
+        """
+        self._survey = _Survey()
+        for group in self._groups(items, total, "look through"):
+            for part in group.parts():
+                yield [group.new_texts[key] for key in part]
+            for key in group.new_texts:
+                self._survey.texts.add(key)
+            self._show(len(group.items))
+
+    def _groups(self, items: Iterable[tuple[Item, str | None]], total: int, title: str) -> Iterator[_Group]:
+        """Everything there is to embed, group by group; the next one is put together when the last one was dealt with."""
+        self._started = time.monotonic()
+        with self._reporter.bar(title, total) as self._advance:
+            for item, text in items:
+                self._take_from_data(item, text)
+                yield from self._take_group(full=True)
+            yield from self._take_group()
+        with self._reporter.bar(f"{title} items inserted since", None) as self._advance:
+            # The data set's items have their vectors now; what has none came through an embedding server.
+            for stored in self._store.items():
+                if self._key in stored.texts or stored.item_id in self._failed or stored.item_id in self._passed:
+                    continue
+                if self._survey is not None and _id_hash(stored.item_id) in self._survey.items:
+                    continue
+                if not self._passes_over(stored.item_id, stored):
+                    self._take_from_store(stored)
+                    yield from self._take_group(full=True)
+            yield from self._take_group()
+
     def _take_from_data(self, item: Item, text: str | None) -> None:
         self.report.items += 1
+        if self._survey is not None:
+            self._survey.items.add(_id_hash(item.item_id))
         record = encode_item(item)
         stored = self._store.get_item(item.item_id)
         if self._passes_over(item.item_id, stored):
@@ -178,6 +227,10 @@ class CatalogueEmbedding:
         key = text_hash(text)
         known = self._store.known_texts(self._encoder.fingerprint, [key])[0]
         same = stored is not None and not stored.deleted and stored.record == record and stored.texts.get(self._key) == key
+        if self._survey is not None and not known:
+            if same:
+                self.lost.setdefault(key, item_id)
+            known = key in self._survey.texts
         if same and known:
             self.report.unchanged += 1
             self._show(1)
@@ -188,19 +241,18 @@ class CatalogueEmbedding:
             self._group.new_texts[key] = text
         self._group.items.append((item_id, record, key))
 
-    def _flush_if_full(self) -> None:
-        if len(self._group.new_texts) >= self._commit_texts or len(self._group.items) >= 4 * self._commit_texts:
-            self._flush()
+    def _take_group(self, *, full: bool = False) -> Iterator[_Group]:
+        """The group at hand, if there is anything in it; with ``full``, only if it is ready to be written."""
+        group = self._group
+        if group.items and (
+            not full or len(group.new_texts) >= self._commit_texts or len(group.items) >= 4 * self._commit_texts
+        ):
+            self._group = _Group()
+            yield group
 
-    def _flush(self) -> None:
-        group, self._group = self._group, _Group()
-        if not group.items:
-            return
+    def _write(self, group: _Group) -> None:
         vectors: dict[bytes, npt.NDArray[np.float16] | None] = {}
-        # Texts of like length together: padding costs as much as text.
-        keys = sorted(group.new_texts, key=lambda key: len(group.new_texts[key]))
-        for start in range(0, len(keys), PART_TEXTS):
-            part = keys[start : start + PART_TEXTS]
+        for part in group.parts():
             vectors.update(zip(part, self._encoder.encode([group.new_texts[key] for key in part]), strict=True))
             self.report.embedded += len(part)
             self._show(len(part))
@@ -212,9 +264,14 @@ class CatalogueEmbedding:
             else:
                 puts.append(Put(item_id, record, (EmbeddedText(self._encoder.fingerprint, key, vector),)))
         self._store.write(puts)
-        self._show(len(group.items) - len(keys))
+        self._show(len(group.items) - len(group.new_texts))
 
     def _show(self, items: int) -> None:
         seconds = max(time.monotonic() - self._started, 1e-9)
         self._done += items
-        self._advance(items, items_per_s=self._done / seconds, texts_embedded=self.report.embedded)
+        figures = {} if self._survey is not None else {"texts_embedded": self.report.embedded}
+        self._advance(items, items_per_s=self._done / seconds, **figures)
+
+
+def _id_hash(item_id: str) -> bytes:
+    return blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()

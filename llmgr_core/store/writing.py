@@ -183,6 +183,16 @@ class StoreWriter(EmbeddingStore):
         """
         return self.transact(lambda transaction: self._write(transaction, operations))
 
+    def put_vectors(self, texts: Sequence[EmbeddedText]) -> None:
+        """Keep vectors of texts that no item may have yet, all in one durable transaction; one that is there stays.
+
+        Readers and the change log see nothing of them until an item has the text. `llmgr store prune` drops those left over.
+
+        Raises:
+            StoreFullError, VectorError: as of ``write``.
+        """
+        self.transact(lambda transaction: self._put_vectors(transaction, texts))
+
     def put(self, item_id: str, record: bytes, *texts: EmbeddedText) -> Written:
         """Insert or replace one item, durably; see ``write``."""
         return self.write([Put(item_id, record, texts)])[0]
@@ -234,24 +244,33 @@ class StoreWriter(EmbeddingStore):
         old = self._item(transaction, key)
         live = self._stands(transaction, key) if old is None else not old.deleted
         texts = {fingerprint_key(text.fingerprint): text for text in put.texts}
-        rewritten = False
-        for encoder, text in texts.items():
-            self._check_dimensions(transaction, encoders, encoder, text)
-            row = encoder + text.text_hash
-            if self._payload(transaction, row) is None:
-                transaction.put(row, pack_vector(text.vector), db=self.database("vectors"))
-                rewritten = True
+        rewritten = [self._put_vector(transaction, text, encoders) for text in texts.values()]
         hashes = {encoder: text.text_hash for encoder, text in texts.items()}
         if old is not None and live and old.record == put.record:
             # Vectors of encoders that were not asked now still belong to this very record.
             hashes = {**old.texts, **hashes}
             # A vector that was damaged and is whole again is a change too: readers that loaded without it must hear of it.
-            if hashes == old.texts and not rewritten:
+            if hashes == old.texts and not any(rewritten):
                 return Written(put.item_id, old.sequence, changed=False, existed=True)
         item = ItemRecord(put.item_id, put.record, hashes, sequence, updated_ns=time.time_ns())
         change = Change(sequence, put.item_id, Operation.UPSERT, next(iter(texts), NO_FINGERPRINT))
         self._append(transaction, key, item, change)
         return Written(put.item_id, sequence, changed=True, existed=live)
+
+    def _put_vectors(self, transaction: Any, texts: Sequence[EmbeddedText]) -> None:
+        encoders = metadata.read_encoders(transaction, self.database("meta"))
+        for text in texts:
+            self._put_vector(transaction, text, encoders)
+
+    def _put_vector(self, transaction: Any, text: EmbeddedText, encoders: dict[bytes, Encoder]) -> bool:
+        """Whether there was no sound one."""
+        encoder = fingerprint_key(text.fingerprint)
+        self._check_dimensions(transaction, encoders, encoder, text)
+        row = encoder + text.text_hash
+        if self._payload(transaction, row) is not None:
+            return False
+        transaction.put(row, pack_vector(text.vector), db=self.database("vectors"))
+        return True
 
     def _delete(self, transaction: Any, delete: Delete, sequence: int) -> Written:
         key = item_key(delete.item_id)
