@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmgr_core.store.item_encoder import ItemEncoder
     from llmgr_core.store.staleness import StaleAfter
     from services.client import ClientSecurity
+    from services.embedding.ray_cluster import ActorPlan
 
 
 @step_command("embed")
@@ -39,6 +41,21 @@ if TYPE_CHECKING:
     help="Leave items alone whose vector, of whichever model, is younger than AGE (12h, 7d, 2w), or that fewer than AGE (2) "
     "models came after.",
 )
+@click.option(
+    "--ray",
+    "ray_address",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Read the texts on a Ray cluster: auto for the one this machine is a node of, or HOST:PORT of its head. Without "
+    "ADDRESS, start Ray on this machine, for its GPUs. Needs the extra `ray`.",
+)
+@click.option(
+    "--ray-actors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Language models at a time; by default one for each GPU, or one for every four CPUs where there are none.",
+)
 @click.option("--server", metavar="HOST:PORT", help="Insert through this embedding server instead of writing the store.")
 @security_options
 def command(
@@ -48,6 +65,8 @@ def command(
     store_path: Path | None,
     below: int | None,
     stale_after: str | None,
+    ray_address: str | None,
+    ray_actors: int | None,
     server: str | None,
     **security: Path | None,
 ) -> None:
@@ -60,6 +79,7 @@ def command(
     \b
     llmgr embed --run RUN --below 10          # text for rarely clicked items only
     llmgr embed --run RUN --stale-after 7d    # for a schedule: a newly tuned model takes over week-old vectors
+    llmgr embed --run RUN --ray               # every GPU of this machine; --ray auto for those of a cluster
     """
     from llmgr_core.artefacts import open_artefact
     from llmgr_core.data.dataset import Dataset
@@ -67,6 +87,8 @@ def command(
     from llmgr_core.store.staleness import StaleAfter
     from services.embedding.loading import encoder_from_run
 
+    if ray_actors is not None and ray_address is None:
+        raise InputError("--ray-actors is given without --ray", "add --ray, or leave --ray-actors out")
     dataset = Dataset.open(open_artefact(step.run.dataset, "dataset"))
     path = store_path or step.run.store
     limit = None if stale_after is None else StaleAfter.parse(stale_after)
@@ -87,20 +109,31 @@ def command(
             f"items go through the embedding server at {server}, which embeds for one model only",
             "stop it, run `llmgr embed --stale-after` again, then start it with the new bundle",
         )
-    try:
+    if server is not None and ray_address is not None:
+        raise InputError(
+            f"items go through the embedding server at {server}, which has a language model of its own",
+            "stop it, run `llmgr embed --ray` again, then start it; or leave --ray out",
+        )
+    with ExitStack() as stack:
+        if writer is not None:
+            stack.callback(writer.close)
         if step.settings.threads:
             import torch
 
             torch.set_num_threads(step.settings.threads)
-        encoder = encoder_from_run(step.run, step.settings.engine, untuned=untuned)
+        engine, plan = step.settings.engine, None
+        if ray_address is not None:
+            from services.embedding.ray_cluster import ActorPlan, ray_cluster
+
+            plan = ActorPlan.of(stack.enter_context(ray_cluster(ray_address)), ray_actors, engine.device, step.settings.threads)
+            # Here it only tells who it is; GPUs are for the actors.
+            engine = engine.model_copy(update={"device": "cpu"})
+        encoder = encoder_from_run(step.run, engine, untuned=untuned)
         if writer is not None:
-            facts = _embed_into_store(step, dataset, writer, encoder, often, limit, untuned=untuned)
+            facts = _embed_into_store(step, dataset, writer, encoder, often, limit, plan, untuned=untuned)
         else:
             assert server is not None
             facts = _embed_through_server(step, dataset, path, encoder, server, client_security(security), often)
-    finally:
-        if writer is not None:
-            writer.close()
     click.echo(json.dumps({"store": str(path), "fingerprint": encoder.fingerprint, "engine": encoder.name, **facts}))
 
 
@@ -111,6 +144,7 @@ def _embed_into_store(
     encoder: ItemEncoder,
     leave_out: frozenset[str],
     limit: StaleAfter | None,
+    plan: ActorPlan | None,
     *,
     untuned: bool,
 ) -> dict[str, Any]:
@@ -118,16 +152,32 @@ def _embed_into_store(
     from llmgr_core.store.catalogue import CatalogueEmbedding
     from llmgr_core.store.staleness import Staleness
 
-    embedding = CatalogueEmbedding(
-        encoder,
-        store,
-        step.settings.embed.commit_texts,
-        step.reporter,
-        overwrite=step.force,
-        leave_out=leave_out,
-        staleness=None if limit is None else Staleness(store, encoder.fingerprint, limit),
-    )
-    report = embedding.run(_items_with_texts(dataset), dataset.num_items)
+    staleness = None if limit is None else Staleness(store, encoder.fingerprint, limit)
+
+    def embedding(encoder: ItemEncoder) -> CatalogueEmbedding:
+        return CatalogueEmbedding(
+            encoder,
+            store,
+            step.settings.embed.commit_texts,
+            step.reporter,
+            overwrite=step.force,
+            leave_out=leave_out,
+            staleness=staleness,
+        )
+
+    if plan is None:
+        report = embedding(encoder).run(_items_with_texts(dataset), dataset.num_items)
+    else:
+        from services.embedding.ray_reading import EncoderWithoutModel, RayReading
+
+        started = time.monotonic()
+        encoder = EncoderWithoutModel.of(encoder)
+        reading = RayReading(step.run, step.settings, encoder, plan, step.reporter, untuned=untuned)
+        survey = embedding(encoder)
+        new_texts = survey.new_texts(_items_with_texts(dataset), dataset.num_items)
+        read = reading.read(new_texts, dataset.num_items, store, survey.lost)
+        report = read.added_to(embedding(encoder).run(_items_with_texts(dataset), dataset.num_items))
+        report.seconds = time.monotonic() - started
     # The control's vectors stand beside the tuned ones and are served only where there are no others. A model that has not
     # taken over every item is not served yet.
     if store.active_fingerprint() is None or not (untuned or report.young):
