@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,9 @@ class NoOp(grpc.GenericRpcHandler):
 
 
 def main() -> None:
+    # As `llmgr serve ranking --own-core` has it.
+    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     server = grpc.server(ThreadPoolExecutor(8), handlers=(NoOp(),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -118,7 +118,7 @@ def one_at_a_time(scene: Scene, method: Any, calls: int) -> dict[str, Any]:
 
 
 def load(scene: Scene, rate: float, seconds: float) -> dict[str, Any]:
-    """One rate: first the call that does nothing, then RankSession."""
+    """One rate: first the call that does nothing, then RankSession. Processor time is by the calls that were answered."""
     from services.load.open_loop import run_apart
 
     floor, floor_cpu = with_server_cpu(
@@ -132,7 +132,7 @@ def load(scene: Scene, rate: float, seconds: float) -> dict[str, Any]:
         "floor": floor.summary(),
         "curve": outcomes.curve(),
         "floor_curve": floor.curve(),
-        "server_cpu_us": round(cpu / len(outcomes) * 1e6, 1),
+        "server_cpu_us": round(cpu / max(int(outcomes.ok.sum()), 1) * 1e6, 1),
         "floor_cpu_us": round(floor_cpu / len(floor) * 1e6, 1),
         "client_cpu_us": round(outcomes.client_cpu_seconds / len(outcomes) * 1e6, 1),
     }
@@ -233,6 +233,7 @@ def judged(result: dict[str, Any]) -> dict[str, bool]:
 @click.option("--rates", default="250,500,1000", show_default=True, help="Sessions a second, one load each.")
 @click.option("--seconds", type=click.FloatRange(1.0), default=60.0, show_default=True, help="Length of each load.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Server processes.")
+@click.option("--own-core/--any-core", default=True, show_default=True, help="As `llmgr serve ranking` takes it.")
 @click.option("--connections", type=click.IntRange(1), default=4, show_default=True, help="Connections of the client.")
 @click.option("--overload", "multiple", type=float, default=3.0, show_default=True, help="Times the peak; 0 leaves it out.")
 @click.option("--overload-seconds", type=click.FloatRange(1.0), default=30.0, show_default=True)
@@ -245,6 +246,7 @@ def command(
     rates: str,
     seconds: float,
     workers: int,
+    own_core: bool,
     connections: int,
     multiple: float,
     overload_seconds: float,
@@ -280,6 +282,7 @@ def command(
         drawn = source.draw(5000, np.random.default_rng(seed))
         requests = source.requests(5000, np.random.default_rng(seed))
         places = ("--bundle", str(bundle), "--store", str(store), "--workers", str(workers))
+        places += ("--own-core" if own_core else "--any-core",)
         server = stack.enter_context(ServerProcess("ranking", scratch, *places))
         no_op = start_no_op_server(stack)
         no_op_method = Method.at("no-op", no_op.address, NO_OP_METHOD)
@@ -295,6 +298,7 @@ def command(
             "top_k": 20,
             "arrivals": "Poisson, timed from when each call was due",
             "workers": workers,
+            "own_core": own_core,
             "connections": connections,
             "timeout_s": TIMEOUT,
             "seed": seed,

@@ -34,7 +34,8 @@ def gelu(values: Floats) -> Floats:
 
 def layer_norm(rows: Floats, gain: Floats, shift: Floats, epsilon: float) -> Floats:
     """Each row less its mean, over its deviation: [n, d] -> [n, d]."""
-    centred = rows - rows.mean(axis=1, keepdims=True)
+    # The sum itself: mean() spends three times as long on finding out what to do.
+    centred = rows - np.add.reduce(rows, axis=1, keepdims=True) / np.float32(rows.shape[1])
     variance = np.einsum("ij,ij->i", centred, centred)[:, None] / np.float32(rows.shape[1])
     normed: Floats = centred / np.sqrt(variance + np.float32(epsilon)) * gain + shift
     return normed

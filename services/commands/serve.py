@@ -19,6 +19,9 @@ from services.commands.serve_replication import publisher, replica
 # One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
 # take more than they give. Only a library that is not loaded yet reads these.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# gRPC's newer way of reading sockets, on threads of its own, hands every call from thread to thread twice more: a quarter fewer
+# sessions a second on one core (docs/load.md). Whoever sets the variable decides.
+READ_ON_SERVING_THREAD = "-event_engine_listener"
 
 
 SECURITY_OPTIONS = (
@@ -65,6 +68,7 @@ def _port_options(service: str) -> Any:
 @step_command("ranking")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle to serve; by default the run's own.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the port.")
+@click.option("--own-core/--any-core", default=None, help="Hold each process to a core that no other one has claimed.")
 @click.option("--admin-port", type=click.IntRange(-1, 65535), help="Port of `llmgr admin`, worker N on the N-th after it.")
 @_port_options("ranking")
 def ranking(
@@ -72,6 +76,7 @@ def ranking(
     *,
     bundle: Path | None,
     workers: int | None,
+    own_core: bool | None,
     admin_port: int | None,
     store: Path | None,
     host: str | None,
@@ -87,9 +92,17 @@ def ranking(
     """
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
+    os.environ.setdefault("GRPC_EXPERIMENTS", READ_ON_SERVING_THREAD)
     from services.ranking.process import serve_ranking
 
-    given = {"host": host, "ranking_port": port, "metrics_port": metrics_port, "workers": workers, "admin_port": admin_port}
+    given = {
+        "host": host,
+        "ranking_port": port,
+        "metrics_port": metrics_port,
+        "workers": workers,
+        "own_core": own_core,
+        "admin_port": admin_port,
+    }
     settings = _secured(_overridden(step.settings, "serve", given), security)
     serve_ranking(
         bundle or step.run.bundle,

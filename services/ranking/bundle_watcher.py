@@ -14,6 +14,7 @@ from services.ranking.array_directory import SharedArrays
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import Device, LiveRanker, store_identity
 from services.ranking.metrics import RankingMetrics
+from services.ranking.own_core import OwnCore
 
 SECONDS_BEFORE_RETRY = 10.0
 LONGEST_JOIN_SECONDS = 5.0
@@ -49,6 +50,7 @@ class BundleWatcher(threading.Thread):
         device: where sessions are ranked.
         arrays: where rows and weights are held; see LiveRanker.open.
         ann: approximate search; see LiveRanker.open.
+        own_core: the core that rankings run on, which loading is kept away from.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class BundleWatcher(threading.Thread):
         device: Device = "cpu",
         arrays: SharedArrays | None = None,
         ann: AnnSettings | None = None,
+        own_core: OwnCore | None = None,
     ) -> None:
         super().__init__(name="bundle-watcher", daemon=True)
         self._current = current
@@ -73,6 +76,7 @@ class BundleWatcher(threading.Thread):
         self._device = device
         self._arrays = arrays
         self._ann = ann
+        self._own_core = own_core or OwnCore()
         self._stopped = threading.Event()
         self._exchanging = threading.Lock()
         self.keeps_previous = False
@@ -125,7 +129,8 @@ class BundleWatcher(threading.Thread):
         if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
         try:
-            old = self._exchange()
+            with self._own_core.elsewhere():
+                old = self._exchange()
         except Exception as error:
             if signature != self._refused:
                 log.error("bundle_refused", path=str(self._bundle_path), error=str(error))

@@ -26,6 +26,7 @@ from services.ranking.control import RankingControl
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import RankingMetrics
+from services.ranking.own_core import OwnCore
 from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
 from services.ranking.shadow_scan import ShadowScan
@@ -83,6 +84,7 @@ class RankingServer:
         self.metrics = RankingMetrics(self.registry)
         self.metrics.watch(self.current)
         self._follower = ChangeFollower(self.current, settings.poll_ms / 1e3, self.metrics)
+        self._own_core = OwnCore()
         self._watcher = BundleWatcher(
             self.current,
             bundle_path,
@@ -93,6 +95,7 @@ class RankingServer:
             device=settings.device,
             arrays=arrays,
             ann=settings.ann,
+            own_core=self._own_core,
         )
         self._shadow = ShadowScan(settings.ann, self.metrics) if settings.ann.enabled else None
         self._stopping = False
@@ -137,6 +140,8 @@ class RankingServer:
         Raises:
             LlmgrError: it does not answer them.
         """
+        if self._settings.own_core:
+            self._own_core.claim()
         self._server.start()
         self._follower.start()
         if self._shadow is not None:
@@ -185,6 +190,7 @@ class RankingServer:
             self._page.close()
         self._observer.close()
         self.current.ranker.close()
+        self._own_core.release()
 
     def _assemble(self) -> tuple[grpc.Server, SyncHealth]:
         settings = self._settings

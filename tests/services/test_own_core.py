@@ -1,0 +1,97 @@
+"""Ranking processes on cores of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmgr_core.store import Delete
+from services.client import RankingClient
+from services.client.local_server import ServerProcess
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores to choose from"
+)
+
+CLAIM = """
+import json, os, sys, threading
+from services.ranking.own_core import OwnCore
+waiting, elsewhere = threading.Event(), []
+older = threading.Thread(target=waiting.wait)
+older.start()
+core = OwnCore()
+core.claim()
+held = [sorted(os.sched_getaffinity(thread.native_id)) for thread in (threading.main_thread(), older)]
+with core.elsewhere():
+    elsewhere = sorted(os.sched_getaffinity(0))
+back = sorted(os.sched_getaffinity(0))
+waiting.set()
+print(json.dumps({"core": core.core, "held": held, "elsewhere": elsewhere, "back": back}), flush=True)
+sys.stdin.read()
+"""
+
+
+class Claimant:
+    """A process that claims a core and holds it until its standard input ends."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", CLAIM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # What stands before it is the log.
+        self.facts = json.loads(next(line for line in self.process.stdout if line.startswith("{")))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_each_process_has_another_core_and_the_next_one_gets_none():
+    cores = sorted(os.sched_getaffinity(0))
+    claimants = []
+    try:
+        claimants += [Claimant() for _ in cores]
+        taken = {one.facts["core"] for one in claimants} - {None}
+        for one in claimants:
+            core = one.facts["core"]
+            # A server of another checkout may hold one of them just now.
+            assert one.facts["held"] == [[core] if core is not None else cores] * 2, "every thread, also one that ran before"
+            assert one.facts["elsewhere"] == cores
+            assert one.facts["back"] == ([core] if core is not None else cores)
+        assert len(taken) == sum(one.facts["core"] is not None for one in claimants)
+        claimants.append(Claimant())
+        assert claimants[-1].facts["core"] is None
+        assert claimants[-1].facts["held"][0] == cores
+    finally:
+        for one in claimants:
+            one.end()
+
+
+def test_a_killed_process_leaves_its_core_to_the_next():
+    first = Claimant()
+    others = []
+    try:
+        while (other := Claimant()).facts["core"] is not None:
+            others.append(other)
+        others.append(other)
+        first.end()
+        others.append(Claimant())
+        assert others[-1].facts["core"] == first.facts["core"] is not None
+    finally:
+        for one in (first, *others):
+            one.end()
+
+
+def test_a_server_keeps_to_its_core_and_follows_the_store_there(catalogue, tmp_path):
+    with catalogue.writer() as writer:
+        writer.write([Delete("item-1")])
+    places = ("--bundle", str(catalogue.bundle), "--store", str(catalogue.store), "--workers", "1", "--own-core")
+    with ServerProcess("ranking", tmp_path, *places) as server, RankingClient(server.address) as client:
+        (pid,) = server.facts["pids"]
+        tasks = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+        held = {tuple(sorted(os.sched_getaffinity(task))) for task in tasks}
+        assert len(held) == 1, "all threads on the same core, or, where others hold them all, on all"
+        assert "item-1" not in [one.item_id for one in client.rank(["item-2"]).items]
