@@ -11,51 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import write_tiny_causal, write_tiny_encoder
-from tiny_tuning import Quiet, Shop, tiny_settings, write_shop
+from tiny_tuning import Quiet, Shop, tiny_settings, tune, write_shop
 
-from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
+from llmgr_core.artefacts import Artefact, open_artefact
 from llmgr_core.data import Dataset
 from llmgr_core.encoders import Backbone
 from llmgr_core.engine import SemanticEngine
 from llmgr_core.engine.tuned_model import load_tuned
 from llmgr_core.errors import ArtefactError, InputError
 from llmgr_core.evaluation import evaluate
-from llmgr_core.settings import Settings
-from trainer.commands.tune import shaping_settings
 from trainer.tune import two_stages
 from trainer.tune.teacher import Teacher
 from trainer.tune.two_stages import TwoStageTuning
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return write_shop(tmp_path_factory.mktemp("shop") / "run")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "model")
-
-
-@pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_causal(tmp_path_factory.mktemp("causal") / "model")
-
-
-def tune(shop: Shop, settings: Settings, path: Path) -> tuple[Artefact, TwoStageTuning]:
-    with draft_artefact(path, "tuned", [shop.dataset, shop.backbone], shaping_settings(settings)) as draft:
-        tuning = TwoStageTuning(
-            Dataset.open(shop.dataset),
-            Backbone.load(shop.backbone),
-            settings,
-            directory=draft.path,
-            checkpoints=draft.checkpoints,
-            reporter=Quiet(),
-        )
-        details, metrics = tuning.run()
-        draft.details.update(details)
-        draft.metrics.update(metrics)
-    return open_artefact(path, "tuned"), tuning
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from tiny_models import write_tiny_causal
-from tiny_tuning import Quiet, Shop, tiny_settings, write_shop
+from tiny_tuning import Shop, losses, tiny_settings, tune, write_shop
 
-from llmgr_core.artefacts import draft_artefact
-from llmgr_core.data import Dataset
-from llmgr_core.encoders import Backbone
 from llmgr_core.settings import Settings
-from trainer.commands.tune import command, shaping_settings
+from trainer.commands.tune import command
 from trainer.tune import two_stages
 from trainer.tune.checkpoint import read_checkpoint
-from trainer.tune.two_stages import TwoStageTuning
 
 CONFIG = Path(__file__).parents[2] / "configs" / "deepspeed-zero2.json"
 # Nothing random within a step: then any number of processes computes the same batch.
@@ -40,20 +36,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def tune_alone(shop: Shop, settings: Settings, path: Path) -> list[float]:
-    with draft_artefact(path, "tuned", [shop.dataset, shop.backbone], shaping_settings(settings)) as draft:
-        TwoStageTuning(
-            Dataset.open(shop.dataset),
-            Backbone.load(shop.backbone),
-            settings,
-            directory=draft.path,
-            checkpoints=draft.checkpoints,
-            reporter=Quiet(),
-        ).run()
+    tune(shop, settings, path)
     return losses(path)
-
-
-def losses(path: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (path / "log.jsonl").read_text().splitlines()]
 
 
 def arguments(shop: Shop, settings: Settings) -> list[str]:

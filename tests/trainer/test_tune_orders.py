@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import write_tiny_encoder
-from tiny_tuning import Quiet, Shop, tiny_settings, write_shop
+from tiny_tuning import Shop, losses, tiny_settings, tune
 
-from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
-from llmgr_core.data import Dataset
-from llmgr_core.encoders import Backbone
+from llmgr_core.artefacts import Artefact
 from llmgr_core.engine import SemanticEngine
-from llmgr_core.settings import Settings
 from trainer.commands.tune import shaping_settings
 from trainer.tune import two_stages
-from trainer.tune.two_stages import TwoStageTuning
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return write_shop(tmp_path_factory.mktemp("shop") / "run")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "model")
-
-
-def tune(shop: Shop, settings: Settings, path: Path) -> Artefact:
-    with draft_artefact(path, "tuned", [shop.dataset, shop.backbone], shaping_settings(settings)) as draft:
-        details, metrics = TwoStageTuning(
-            Dataset.open(shop.dataset),
-            Backbone.load(shop.backbone),
-            settings,
-            directory=draft.path,
-            checkpoints=draft.checkpoints,
-            reporter=Quiet(),
-        ).run()
-        draft.details.update(details)
-        draft.metrics.update(metrics)
-    return open_artefact(path, "tuned")
 
 
 @pytest.fixture(scope="module")
 def in_order(shop: Shop, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-    return tune(shop, tiny_settings(encoder, stage2_examples=48), tmp_path_factory.mktemp("in-order") / "tuned")
-
-
-def losses(artefact: Artefact) -> list[float]:
-    return [json.loads(line)["loss"] for line in (artefact.path / "log.jsonl").read_text().splitlines()]
+    return tune(shop, tiny_settings(encoder, stage2_examples=48), tmp_path_factory.mktemp("in-order") / "tuned")[0]
 
 
 def test_in_order_is_the_step_it_was_before_there_was_a_choice(encoder: Path) -> None:
@@ -64,8 +29,8 @@ def test_joint_stages_take_every_step_of_both_and_go_on_where_they_were_cut_off(
     shop: Shop, encoder: Path, in_order: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings(encoder, order="joint", stage2_examples=48)
-    whole = tune(shop, settings, tmp_path / "whole")
-    assert len(losses(whole)) == len(losses(in_order))
+    whole, _ = tune(shop, settings, tmp_path / "whole")
+    assert len(losses(whole.path)) == len(losses(in_order.path))
     assert set(whole.manifest.metrics) >= {"stage1_accuracy_after", "teacher_ndcg20", "backbone_ndcg20"}
     write = two_stages.write_checkpoint
 
@@ -78,14 +43,15 @@ def test_joint_stages_take_every_step_of_both_and_go_on_where_they_were_cut_off(
     with pytest.raises(KeyboardInterrupt):
         tune(shop, settings, tmp_path / "cut")
     monkeypatch.undo()
-    assert losses(tune(shop, settings, tmp_path / "cut")) == pytest.approx(losses(whole), abs=1e-4)
+    resumed, _ = tune(shop, settings, tmp_path / "cut")
+    assert losses(resumed.path) == pytest.approx(losses(whole.path), abs=1e-4)
 
 
 def test_rank_0_leaves_the_language_model_as_it_came_and_trains_the_bridge(
     shop: Shop, encoder: Path, in_order: Artefact, tmp_path: Path
 ) -> None:
     settings = tiny_settings(encoder, lora_rank=0, stage2_examples=48)
-    none, four = tune(shop, settings, tmp_path / "none"), in_order
+    (none, _), four = tune(shop, settings, tmp_path / "none"), in_order
     texts = ["small red lipstick", "large blue oil"]
     untuned = SemanticEngine.load(settings.engine).embed_texts(texts)
     assert SemanticEngine.from_tuned(none, settings.engine).embed_texts(texts) == pytest.approx(untuned, abs=1e-5)

@@ -15,6 +15,8 @@ from llmgr_core.data import Dataset
 from llmgr_core.encoders import Backbone, EncoderSettings
 from llmgr_core.progress import Reporter
 from llmgr_core.settings import Settings
+from trainer.commands.tune import shaping_settings
+from trainer.tune.two_stages import TwoStageTuning
 
 COLOURS = ["red", "blue", "green"]
 KINDS = ["lipstick", "cream", "brush", "comb", "soap", "towel", "mirror", "powder", "gel", "oil", "wax", "lotion"]
@@ -90,3 +92,25 @@ class Quiet(Reporter):
 
     def event(self, name, **fields):
         self.events[name] = fields
+
+
+def tune(shop: Shop, settings: Settings, path: Path) -> tuple[Artefact, TwoStageTuning]:
+    """Tune in this process, or go on where an earlier call was cut off."""
+    with draft_artefact(path, "tuned", [shop.dataset, shop.backbone], shaping_settings(settings)) as draft:
+        tuning = TwoStageTuning(
+            Dataset.open(shop.dataset),
+            Backbone.load(shop.backbone),
+            settings,
+            directory=draft.path,
+            checkpoints=draft.checkpoints,
+            reporter=Quiet(),
+        )
+        details, metrics = tuning.run()
+        draft.details.update(details)
+        draft.metrics.update(metrics)
+    return open_artefact(path, "tuned"), tuning
+
+
+def losses(path: Path) -> list[float]:
+    """Of every step that a tuned model's log tells of."""
+    return [json.loads(line)["loss"] for line in (path / "log.jsonl").read_text().splitlines()]
