@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import grpc
-import lmdb
 import pytest
 from bundle_fixture import DIMENSION, free_port_settings, make_catalogue, put
 from bundle_fixture import FINGERPRINT as BUNDLE_FINGERPRINT
 from click.testing import CliRunner
+from damaged_records import flip
 from embedding_fixture import FINGERPRINT, ControlledModel, embedding_service, encoder_around, settings_with
 from patience import PATIENCE, wait_until
 
@@ -102,15 +102,6 @@ def test_fault_truncated_db_is_refused_and_never_a_signal(copied, keep):
     for kind in (EmbeddingStore, StoreWriter):
         with pytest.raises(StoreDamagedError, match=str(file)):
             kind.open(catalogue.store)
-
-
-def flip(path, database, key):
-    with lmdb.open(str(path), max_dbs=4) as environment:
-        handle = environment.open_db(database.encode())
-        with environment.begin(write=True) as transaction:
-            row = bytearray(transaction.get(key, db=handle))
-            row[-1] ^= 1
-            transaction.put(key, bytes(row), db=handle)
 
 
 def test_fault_corrupt_record_of_a_vector_is_counted_and_embedded_again_by_itself(tmp_path, monkeypatch):
