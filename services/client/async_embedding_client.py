@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
 import grpc
 
 from llmgr_core.data.item import Item
 from services.client.async_connection import AsyncConnection
 from services.client.async_item_feed import AsyncItemFeed
-from services.client.calls import RetryPolicy
 from services.client.conversion import embedded_item
 from services.client.embedding_client import PATIENCE
 from services.client.errors import ServiceError
 from services.client.replies import change, deleted_item, embedding_info, stored_item, stream_outcome
 from services.client.results import Change, DeletedItem, EmbeddedItem, EmbeddingInfo, RejectedItem, StoredItem
 from services.client.resumption import Resumption
-from services.client.security import ClientSecurity
+from services.client.service_connections import EmbeddingConnection
 from services.contract import embedding_service_pb2 as messages
-from services.contract import embedding_service_pb2_grpc
 from services.item_messages import item_message
 
 
-class AsyncEmbeddingClient(AsyncConnection):
+class AsyncEmbeddingClient(EmbeddingConnection, AsyncConnection):
     """As EmbeddingClient, method by method, for one event loop."""
-
-    def __init__(
-        self,
-        address: str | Sequence[str] = "127.0.0.1:50051",
-        *,
-        timeout: float = 30.0,
-        retry: RetryPolicy | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-        security: ClientSecurity | None = None,
-    ) -> None:
-        super().__init__(
-            address,
-            embedding_service_pb2_grpc.EmbeddingServiceStub,
-            timeout=timeout,
-            retry=retry,
-            credentials=credentials,
-            metadata=metadata,
-            security=security,
-        )
 
     async def embed(self, item: Item, *, return_vector: bool = False, timeout: float | None = None) -> EmbeddedItem:
         """See EmbeddingClient.embed."""

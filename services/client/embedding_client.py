@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import grpc
 
 from llmgr_core.data.item import Item
-from services.client.calls import RetryPolicy
 from services.client.connection import Connection
 from services.client.conversion import embedded_item
 from services.client.errors import ServiceError
@@ -16,39 +15,18 @@ from services.client.item_feed import ItemFeed
 from services.client.replies import change, deleted_item, embedding_info, stored_item, stream_outcome
 from services.client.results import Change, DeletedItem, EmbeddedItem, EmbeddingInfo, RejectedItem, StoredItem
 from services.client.resumption import Resumption
-from services.client.security import ClientSecurity
+from services.client.service_connections import EmbeddingConnection
 from services.contract import embedding_service_pb2 as messages
-from services.contract import embedding_service_pb2_grpc
 from services.item_messages import item_message
 
 PATIENCE = 60.0
 
 
-class EmbeddingClient(Connection):
+class EmbeddingClient(EmbeddingConnection, Connection):
     """Inserts, reads and deletes items; see ServiceConnection for the arguments.
 
     Every method raises ServiceError where the server, or the way to it, fails.
     """
-
-    def __init__(
-        self,
-        address: str | Sequence[str] = "127.0.0.1:50051",
-        *,
-        timeout: float = 30.0,
-        retry: RetryPolicy | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-        security: ClientSecurity | None = None,
-    ) -> None:
-        super().__init__(
-            address,
-            embedding_service_pb2_grpc.EmbeddingServiceStub,
-            timeout=timeout,
-            retry=retry,
-            credentials=credentials,
-            metadata=metadata,
-            security=security,
-        )
 
     def embed(self, item: Item, *, return_vector: bool = False, timeout: float | None = None) -> EmbeddedItem:
         """Insert an item or change its text; it is on disk when this returns.

@@ -4,43 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import grpc
-
-from services.client.calls import RetryPolicy
 from services.client.connection import Connection
 from services.client.conversion import ranked_session
 from services.client.replies import ranking_info
 from services.client.requests import rank_many_request, rank_request
 from services.client.results import RankedSession, RankingInfo
-from services.client.security import ClientSecurity
-from services.contract import ranking_service_pb2, ranking_service_pb2_grpc
+from services.client.service_connections import RankingConnection
+from services.contract import ranking_service_pb2
 
 
-class RankingClient(Connection):
+class RankingClient(RankingConnection, Connection):
     """Ranks sessions; see ServiceConnection for the arguments.
 
     Every method raises ServiceError where the server, or the way to it, fails.
     """
-
-    def __init__(
-        self,
-        address: str | Sequence[str] = "127.0.0.1:50052",
-        *,
-        timeout: float = 2.0,
-        retry: RetryPolicy | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        metadata: Sequence[tuple[str, str]] = (),
-        security: ClientSecurity | None = None,
-    ) -> None:
-        super().__init__(
-            address,
-            ranking_service_pb2_grpc.RankingServiceStub,
-            timeout=timeout,
-            retry=retry,
-            credentials=credentials,
-            metadata=metadata,
-            security=security,
-        )
 
     def rank(
         self,
