@@ -48,10 +48,10 @@ def playground(
     Prints one JSON line with the address to open in a browser. The two services may come and go while it runs.
     """
     from services.playground.serving import Playground
-    from services.server.stopping import wait_for_stop_signal
+    from services.server.stopping import StopSignal
 
     page = Playground(ranking, embedding, host, port, max_titles, plain_text, client_security(security))
-    with page.serve() as server:
+    with page.serve() as server, StopSignal() as stop:
         facts = {"service": "playground", "address": server.address, "ranking": ranking, "embedding": embedding}
         print(json.dumps({"event": "serving", **facts}), flush=True)
-        wait_for_stop_signal()
+        stop.wait()

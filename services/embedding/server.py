@@ -19,7 +19,7 @@ from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
 from services.server.registration import AsyncHealth, add_service
-from services.server.stopping import stop_signal
+from services.server.stopping import StopSignal
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,10 @@ async def _serve(
     next_encoder: ItemEncoder | None,
 ) -> None:
     server = await start(encoder, store_path, settings, next_encoder=next_encoder)
-    if on_ready is not None:
-        on_ready(server.listening)
     try:
-        await stop_signal()
+        with StopSignal() as stop:
+            if on_ready is not None:
+                on_ready(server.listening)
+            await stop.asked()
     finally:
         await server.stop()

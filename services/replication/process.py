@@ -16,7 +16,7 @@ from services.replication.metrics import PublisherMetrics, ReplicaMetrics
 from services.replication.publisher import Publisher
 from services.replication.replica import Replica
 from services.server.observation import MetricsPage, configure_logs
-from services.server.stopping import wait_for_stop_signal
+from services.server.stopping import StopSignal
 
 OnReady = Callable[[dict[str, Any]], None]
 
@@ -44,8 +44,7 @@ def publish(store_path: Path, settings: ReplicationSettings, on_ready: OnReady) 
     registry = CollectorRegistry()
     publisher = Publisher(store_path, settings, PublisherMetrics(registry))
     page = _page(registry, settings.publisher_metrics_port, publisher)
-    on_ready({**publisher.facts(), **_ports(page)})
-    _run(publisher, page)
+    _run(publisher, page, lambda: on_ready({**publisher.facts(), **_ports(page)}))
 
 
 def follow(store_path: Path, settings: ReplicationSettings, on_ready: OnReady, *, fresh: bool = False) -> None:
@@ -86,7 +85,7 @@ def _ports(page: MetricsPage | None) -> dict[str, Any]:
     return {"metrics_ports": [] if page is None else [page.port], "pids": [os.getpid()]}
 
 
-def _run(follower: _Follower, page: MetricsPage | None) -> None:
+def _run(follower: _Follower, page: MetricsPage | None, announce: Callable[[], None] = lambda: None) -> None:
     broken: list[BaseException] = []
 
     def work() -> None:
@@ -99,11 +98,14 @@ def _run(follower: _Follower, page: MetricsPage | None) -> None:
 
     thread = threading.Thread(target=work, name="follower")
     try:
-        thread.start()
-        wait_for_stop_signal()
+        with StopSignal() as stop:
+            announce()
+            thread.start()
+            stop.wait()
     finally:
         follower.stop()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         follower.close()
         if page is not None:
             page.close()
