@@ -49,6 +49,13 @@ class Catalogue:
         settings = {"num_items": ITEMS, "text_dimension": DIMENSION, "fingerprint": FINGERPRINT, "encoder": ENCODER}
         SyntheticBundle(**(settings | changes)).write(self.bundle)  # type: ignore[arg-type]
 
+    def damage_weights(self) -> None:
+        """Change a byte of the bundle's weights."""
+        weights = self.bundle / "ranker.safetensors"
+        raw = bytearray(weights.read_bytes())
+        raw[-5] ^= 1
+        weights.write_bytes(raw)
+
     def write_store(self, fingerprint: str = FINGERPRINT) -> None:
         with self.writer() as writer:
             writer.activate(Encoder(fingerprint, DIMENSION, "no model"))

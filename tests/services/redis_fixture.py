@@ -129,7 +129,7 @@ class Replication:
     """
 
     def __init__(self, url: str, **settings: Any) -> None:
-        values = {"redis": url, "longest_backoff_s": 0.2, "poll_ms": 5.0, "lease_s": 2.0, "timeout_s": 2.0}
+        values = {"redis": url, "longest_backoff_s": 0.2, "poll_ms": 5.0, "lease_s": 60.0, "timeout_s": 2.0}
         self.settings = ReplicationSettings.model_validate(values | settings)
         self.followers: list[Follower] = []
 
@@ -148,6 +148,12 @@ class Replication:
         follower = self._started(replica, registry)
         assert ready.wait(2 * PATIENCE), "no store came"
         return follower
+
+    def pair(self, source: Path, replica: Path) -> tuple[Follower, Follower]:
+        """A publisher and a replica of its store, once the first copy stands there."""
+        publisher, follower = self.publish(source), self.follow(replica)
+        wait_until(lambda: is_copy(replica, source), "no first copy")
+        return publisher, follower
 
     def stop(self, follower: Follower) -> None:
         self.followers.remove(follower)

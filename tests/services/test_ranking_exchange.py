@@ -111,10 +111,7 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one_serving(serve_ranking
     new = Catalogue(tmp_path / "new-bundle", catalogue.store)
     new.write_bundle(seed=2, **({"fingerprint": OTHER_FINGERPRINT} if damage == "other model" else {}))
     if damage == "changed byte":
-        weights = new.bundle / "ranker.safetensors"
-        raw = bytearray(weights.read_bytes())
-        raw[-5] ^= 1
-        weights.write_bytes(raw)
+        new.damage_weights()
     shutil.rmtree(catalogue.bundle)
     new.bundle.rename(catalogue.bundle)
     refused = server.metrics.bundle_loads.labels("refused")

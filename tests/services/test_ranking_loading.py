@@ -24,10 +24,7 @@ def item_rows(ranker: LiveRanker) -> list[bytes]:
 
 
 def test_a_bundle_with_a_changed_byte_is_refused_and_the_file_named(catalogue):
-    weights = catalogue.bundle / "ranker.safetensors"
-    raw = bytearray(weights.read_bytes())
-    raw[-5] ^= 1
-    weights.write_bytes(raw)
+    catalogue.damage_weights()
     with pytest.raises(ArtefactError, match=r"ranker\.safetensors was changed"):
         LiveRanker.open(catalogue.bundle, catalogue.store)
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -34,12 +36,22 @@ RANK_SESSION = "/llmgr.v1.RankingService/RankSession"
 GIVEN_UP = {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 
-def test_the_queue_is_as_long_as_the_wait_allows():
+@contextmanager
+def pool_of_one_thread(longest_wait: float) -> Iterator[tuple[BoundedPool, Callable[[], object]]]:
+    """A pool, and what takes a place in it until the block ends."""
     release = threading.Event()
-    pool = BoundedPool(1, 1000, "test", longest_wait=0.1)
+    pool = BoundedPool(1, 1000, "test", longest_wait=longest_wait)
     try:
+        yield pool, lambda: pool.submit(release.wait)
+    finally:
+        release.set()
+        pool.shutdown()
+
+
+def test_the_queue_is_as_long_as_the_wait_allows():
+    with pool_of_one_thread(0.1) as (pool, take_place):
         for _ in range(50):
-            pool.submit(release.wait)
+            take_place()
         assert not pool.full
         for _ in range(200):
             pool.served(0.001, waited=False)
@@ -48,17 +60,12 @@ def test_the_queue_is_as_long_as_the_wait_allows():
             pool.served(0.005, waited=False)
         # Fifty calls of 5 ms are a quarter of a second, more than the tenth that a call may wait.
         assert pool.full
-    finally:
-        release.set()
-        pool.shutdown()
 
 
 def test_work_outside_the_turn_counts_where_calls_wait_for_theirs():
-    pool = BoundedPool(1, 1000, "test", longest_wait=0.02)
-    release = threading.Event()
-    try:
+    with pool_of_one_thread(0.02) as (pool, take_place):
         for _ in range(SHORTEST_QUEUE + 1):
-            pool.submit(release.wait)
+            take_place()
         for _ in range(40):
             pool.served(0.0, waited=False)
         assert not pool.full
@@ -66,24 +73,16 @@ def test_work_outside_the_turn_counts_where_calls_wait_for_theirs():
             time.sleep(0.008)
             pool.served(0.0, waited=True)
         assert pool.full
-    finally:
-        release.set()
-        pool.shutdown()
 
 
 def test_however_slow_rankings_are_a_few_are_always_taken_in():
-    release = threading.Event()
-    pool = BoundedPool(1, 1000, "test", longest_wait=0.1)
-    try:
+    with pool_of_one_thread(0.1) as (pool, take_place):
         for _ in range(300):
             pool.served(60.0, waited=False)
         for taken_in in range(SHORTEST_QUEUE):
             assert not pool.full, taken_in
-            pool.submit(release.wait)
+            take_place()
         assert pool.full
-    finally:
-        release.set()
-        pool.shutdown()
 
 
 def test_a_flood_of_refusals_is_a_few_lines_that_say_how_many_there_were():

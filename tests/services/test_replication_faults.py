@@ -80,9 +80,7 @@ def test_redis_dies_while_items_come_in(redis, replication, catalogue, tmp_path,
 def test_a_new_item_is_rankable_at_a_replica_and_a_deleted_one_is_not(replication, catalogue, tmp_path):
     with catalogue.writer() as writer:
         both = replication()
-        both.publish(catalogue.store)
-        both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        both.pair(catalogue.store, tmp_path / "replica")
         ranker = LiveRanker.open(catalogue.bundle, tmp_path / "replica")
         sequence = insert(writer, 0, 1)
         wait_until(lambda: ranker.follow() is not None and ranker.snapshot.sequence >= sequence, "the item did not come")
@@ -97,8 +95,7 @@ def test_a_new_item_is_rankable_at_a_replica_and_a_deleted_one_is_not(replicatio
 def test_a_publisher_and_a_replica_go_on_where_they_stopped(replication, catalogue, tmp_path):
     with catalogue.writer() as writer:
         both = replication()
-        publisher, replica = both.publish(catalogue.store), both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        publisher, replica = both.pair(catalogue.store, tmp_path / "replica")
         both.stop(replica)
         sequence = insert(writer, 0, 5)
         wait_until(lambda: publisher.sample("llmgr_publisher_sequence") == sequence, "not published")
@@ -116,9 +113,7 @@ def test_a_publisher_and_a_replica_go_on_where_they_stopped(replication, catalog
 def test_a_replica_that_the_trimmed_stream_has_passed_fetches_a_whole_copy(replication, catalogue, tmp_path):
     with catalogue.writer() as writer:
         both = replication(keep_changes=5)
-        publisher = both.publish(catalogue.store)
-        replica = both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        publisher, replica = both.pair(catalogue.store, tmp_path / "replica")
         both.stop(replica)
         for number in range(12):
             sequence = insert(writer, number, 1)
@@ -200,8 +195,7 @@ def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication,
 
     with catalogue.writer() as writer:
         both = replication()
-        publisher, replica = both.publish(catalogue.store), both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        publisher, replica = both.pair(catalogue.store, tmp_path / "replica")
         both.stop(replica)
         insert(writer, 0, 1)
         wait_until(lambda: publisher.sample("llmgr_publisher_sequence") == writer.sequence(), "not published")
@@ -224,9 +218,7 @@ def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication,
 def test_another_encoder_made_active_without_a_change_reaches_the_replica(replication, catalogue, tmp_path):
     with catalogue.writer() as writer:
         both = replication()
-        both.publish(catalogue.store)
-        both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        both.pair(catalogue.store, tmp_path / "replica")
         put(writer, "item-0", 0, OTHER_FINGERPRINT)
         writer.activate(Encoder(OTHER_FINGERPRINT, 16, "no model"))
         wait_until(lambda: contents(tmp_path / "replica")["active"] == OTHER_FINGERPRINT, "it did not come")
@@ -237,9 +229,7 @@ def test_two_stores_cannot_be_published_under_one_name(replication, catalogue, t
     with StoreWriter.open(tmp_path / "other") as other, catalogue.writer() as writer:
         insert(other, 0, 2, "other")
         both = replication()
-        both.publish(catalogue.store)
-        both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        both.pair(catalogue.store, tmp_path / "replica")
         intruder = both.publish(tmp_path / "other")
         wait_until(lambda: intruder.sample("llmgr_publisher_failures_total") > 0, "it was let in")
         insert(writer, 0, 2)
@@ -261,9 +251,7 @@ def test_a_store_of_its_own_is_never_overwritten(replication, catalogue, tmp_pat
 def test_nobody_but_the_replica_process_writes_to_a_replica(replication, catalogue, tmp_path):
     with catalogue.writer():
         both = replication()
-        both.publish(catalogue.store)
-        replica = both.follow(tmp_path / "replica")
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "no first copy")
+        _, replica = both.pair(catalogue.store, tmp_path / "replica")
         both.stop(replica)
     with pytest.raises(StoreError, match="is a replica"):
         StoreWriter.open(tmp_path / "replica")

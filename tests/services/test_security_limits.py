@@ -275,10 +275,7 @@ def test_a_fault_of_the_embedding_server_is_told_by_an_id_alone(tmp_path, monkey
 def test_a_bundle_with_a_changed_byte_is_not_loaded(catalogue):
     from llmgr_core.errors import ArtefactError
 
-    weights = catalogue.bundle / "ranker.safetensors"
-    raw = bytearray(weights.read_bytes())
-    raw[-5] ^= 1
-    weights.write_bytes(raw)
+    catalogue.damage_weights()
     with pytest.raises(ArtefactError, match=r"ranker\.safetensors"):
         RankingServer(catalogue.bundle, catalogue.store, free_port_settings())
 
