@@ -40,6 +40,11 @@ class RunDirectory:
     def experiments(self) -> Path:
         return self.root / "experiments"
 
+    @property
+    def teacher_ranker(self) -> Path:
+        """Ranker that a fused one learns from where it learns from its like."""
+        return self.root / "ranker-teacher"
+
     def ranker(self, variant: str = "fused") -> Path:
         """Directory of an online ranker: "fused" (IDs and tuned text), "id-only" or "frozen-text"."""
         return self.root / ("ranker" if variant == "fused" else f"ranker-{variant}")

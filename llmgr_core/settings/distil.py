@@ -15,6 +15,8 @@ class DistilSettings(TrainingSettings):
     """Section [distil]: training of the online ranker; TrainingSettings has the keys of the optimisation.
 
     Attributes:
+        epoch_factor: ``epochs`` times this, the rate's decay with them; 2 is what a ranker and the one that taught it take
+            together, patience allowing.
         start: "fresh" trains an encoder of its own (``encoder`` below); "backbone" goes on from the pre-trained one.
         encoder: the ranker's encoder where it starts fresh.
         head_hidden: width of the MLP head; 0 is no head.
@@ -24,7 +26,9 @@ class DistilSettings(TrainingSettings):
         whitening: 1 gives every direction the same variance, 0 leaves the spectrum as it is.
         text_dropout: share of the elements of the whitened text vectors dropped while training.
         id_dropout: share of the ID vectors dropped while training, so that text alone learns to rank an item.
-        teacher: learn from the tuned LLMGR (variant "fused" only).
+        teacher: learn from a teacher (variant "fused" only).
+        teacher_model: "llmgr" is the tuned LLMGR with its language model in the loop. "ranker", a control, is a ranker of the
+            same settings that had no teacher: trained first, into RUN/ranker-teacher, where it does not stand there yet.
         teacher_examples: training prefixes the teacher ranks; 0 takes all. On a CPU each costs tens of milliseconds.
         teacher_top: items of the teacher's ranking that the student imitates.
         teacher_weight: lambda, weight of the imitation; only where the teacher ranks the target above the student.
@@ -35,6 +39,7 @@ class DistilSettings(TrainingSettings):
     """
 
     epochs: int = Field(default=20, ge=1, le=10_000)
+    epoch_factor: int = Field(default=1, ge=1, le=100)
     start: Literal["fresh", "backbone"] = "fresh"
     encoder: EncoderSettings = EncoderSettings(name="gcsan")
     head_hidden: int = Field(default=128, ge=0, le=8192)
@@ -44,6 +49,7 @@ class DistilSettings(TrainingSettings):
     text_dropout: float = Field(default=0.2, ge=0.0, le=0.99)
     id_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     teacher: bool = True
+    teacher_model: Literal["llmgr", "ranker"] = "llmgr"
     teacher_examples: int = Field(default=8192, ge=0)
     teacher_top: int = Field(default=100, ge=2, le=1000)
     teacher_weight: float = Field(default=0.5, ge=0.0)

@@ -24,9 +24,19 @@ TRAINED_ENCODER = frozenset(
 )
 TRAINED_CONTROLS = frozenset({"text_vectors", "ids", "history"})
 TRAINED = frozenset(
-    {"epochs", "patience", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "clip_norm", "validation_examples"}
+    {
+        "epochs",
+        "epoch_factor",
+        "patience",
+        "batch_size",
+        "learning_rate",
+        "warmup_steps",
+        "weight_decay",
+        "clip_norm",
+        "validation_examples",
+    }
     | {"start", "encoder", "head_hidden", "text_below", "text_rank", "whitening", "text_dropout", "id_dropout", "controls"}
-    | {"teacher", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"}
+    | {"teacher", "teacher_model", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"}
 )
 
 # What is read once the weights stand: the transition graph, its weight, the temperature.
@@ -39,7 +49,9 @@ FITTED_TRANSITIONS = frozenset(
 
 # What means nothing to a ranker without text, and to one that is no student of the tuned language model.
 OF_TEXT = frozenset({"text_below", "text_rank", "whitening", "text_dropout", "id_dropout"})
-OF_TEACHER = frozenset({"teacher", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"})
+OF_TEACHER = frozenset(
+    {"teacher", "teacher_model", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"}
+)
 TEXT_TRANSITIONS = frozenset(name for name in FITTED_TRANSITIONS if name.startswith("text_"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -95,7 +96,17 @@ def test_ablations_hold_the_controls_a_reviewer_asks_for() -> None:
     wanted = {"no-stage-1", "joint-stages", "no-text", "no-ids", "no-graph", "frozen-text", "permuted-text", "random-text"}
     wanted |= {"shuffled-history", "no-transitions", "ce-only", "backbone-start-pull", "backbone-start-both", "thaw-nothing"}
     wanted |= {"thaw-gnn+ids", "lora-0", "lora-4", "lora-16", "lora-64"}
+    wanted |= {"swapped-stages", "shuffled-stage-1", "candidate-head", "projection-frozen", "projection-mlp"}
+    wanted |= {"self-teacher", "equal-epochs"}
     assert wanted <= rows
+
+
+def test_the_table_of_controls_names_rows_that_there_are() -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text().partition("## The twelve controls")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([^`]+)`", page))
+    rows = {row.name for name in NAMES for row in find_experiment(name)[1].rows}
+    assert named - rows <= set(NAMES)
+    assert len(re.findall(r"^\| \d+ \|", page, re.MULTILINE)) == 12
 
 
 def test_from_rows_to_a_result_that_says_what_was_not_run(small_run: Path, toy: Path, tmp_path: Path) -> None:

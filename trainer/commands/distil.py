@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from llmgr_core.ranker.stored import StoredRanker, Variant
     from llmgr_core.ranker.whitening import Whitening
     from llmgr_core.sessions import Examples
+    from trainer.distil import Tutoring
     from trainer.distil.student import TextVectors
 
 VARIANTS = ("fused", "id-only", "frozen-text")
@@ -45,12 +48,17 @@ def command(step: Step, *, variant: str) -> None:
     follows training is done again; --force trains in any case.
     """
     path = step.run.ranker(variant)
+    ranker = make_ranker(step, variant, path)
+    click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(ranker.manifest.metrics)}))
+
+
+def make_ranker(step: Step, variant: str, path: Path) -> Artefact:
+    """The ranker of these settings, trained where it does not stand at ``path`` yet."""
     inputs = _inputs(step, variant)
     settings = shaping_settings(step.settings, variant)
     if not step.force and (done := finished_artefact(path, "ranker", inputs, settings)):
         step.reporter.event("up to date", step="distil", path=str(path))
-        click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(done.manifest.metrics)}))
-        return
+        return done
 
     for one in inputs:
         one.verify()
@@ -104,8 +112,7 @@ def command(step: Step, *, variant: str) -> None:
         )
         ranker.write(draft.path)
         draft.metrics.update(fitted)
-        metrics = dict(draft.metrics)
-    click.echo(json.dumps({"ranker": str(path), "variant": variant, **_shown(metrics)}))
+    return open_artefact(path, "ranker")
 
 
 def _train(
@@ -125,23 +132,18 @@ def _train(
     from llmgr_core.encoders import Backbone
     from trainer.distil import Distillation
     from trainer.distil.finishing import trained_ranker
-    from trainer.distil.inputs import tutoring
 
     distil = step.settings.distil
     lessons = None
     if variant == "fused" and distil.teacher and text is not None:
-        cache = step.run.root / "cache" / "teacher"
-        lessons, figures = tutoring(
-            step.settings, dataset, tuned=inputs[2], backbone=inputs[1], text=text, cache=cache, reporter=step.reporter
-        )
-        draft.metrics.update(teacher=figures)
+        lessons = _lessons(step, inputs, dataset, text, draft)
     backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
     outcome = Distillation(
         dataset.train,
         validation,
         dataset.num_items,
         encoder=backbone.settings if backbone else distil.encoder,
-        settings=distil,
+        settings=distil.model_copy(update={"epochs": distil.epochs * distil.epoch_factor}),
         text=text,
         tutoring=lessons,
         backbone=backbone,
@@ -158,6 +160,26 @@ def _train(
     return trained_ranker(student, variant, text, dataset.popularity, dataset.include_seen), whitening
 
 
+def _lessons(step: Step, inputs: list[Artefact], dataset: Dataset, text: TextVectors, draft: Draft) -> Tutoring:
+    """What the ranker learns from its teacher."""
+    from trainer.distil.inputs import tutoring
+    from trainer.distil.self_teaching import tutoring_by_ranker
+
+    cache, settings, reporter = step.run.root / "cache" / "teacher", step.settings, step.reporter
+    if settings.distil.teacher_model == "ranker":
+        untaught = settings.distil.model_copy(update={"teacher": False, "teacher_model": "llmgr"})
+        first = dataclasses.replace(step, settings=settings.model_copy(update={"distil": untaught}), force=False)
+        ranker = make_ranker(first, "fused", step.run.teacher_ranker)
+        draft.details.update(taught_by=ranker.digest)
+        lessons, figures = tutoring_by_ranker(settings, dataset, ranker=ranker, text=text, cache=cache, reporter=reporter)
+    else:
+        lessons, figures = tutoring(
+            settings, dataset, tuned=inputs[2], backbone=inputs[1], text=text, cache=cache, reporter=reporter
+        )
+    draft.metrics.update(teacher=figures)
+    return lessons
+
+
 def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
     """The settings that determine the ranker."""
     return {
@@ -172,6 +194,8 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
 def _without_effect(distil: DistilSettings, variant: str) -> set[str]:
     """What changes nothing: such a ranker is the one that it was before there were these settings."""
     unused = {"controls"} if distil.controls == ControlSettings() else set()
+    unused |= {"epoch_factor"} if distil.epoch_factor == 1 else set()
+    unused |= {"teacher_model"} if distil.teacher_model == "llmgr" or not distil.teacher or variant != "fused" else set()
     return unused | {"text_below"} if distil.text_below == 0 or variant == "id-only" else unused
 
 
@@ -179,6 +203,11 @@ def _inputs(step: Step, variant: str) -> list[Artefact]:
     if step.settings.distil.row_pull and step.settings.distil.start != "backbone":
         raise SettingsError(
             "distil.row_pull needs rows in the backbone's space, distil.start is 'fresh'", "set distil.start to 'backbone'"
+        )
+    if step.settings.distil.row_pull and step.settings.distil.teacher and step.settings.distil.teacher_model == "ranker":
+        raise SettingsError(
+            "distil.row_pull needs the W_p of the tuned LLMGR, and with distil.teacher_model='ranker' a ranker teaches",
+            "set distil.row_pull to 0, or distil.teacher_model to 'llmgr'",
         )
     if variant == "id-only" and not step.settings.distil.controls.ids:
         raise SettingsError("distil.controls.ids=false leaves the variant 'id-only' nothing to rank by", "take another variant")

@@ -79,12 +79,7 @@ def finish_ranker(
     """
     include_seen, popularity = trained.description.scoring.include_seen, trained.popularity
     graph, lenders = served_transitions(train, settings, popularity, whitening, text)
-    bare = dataclasses.replace(
-        trained,
-        description=trained.description.model_copy(update={"scoring": ScoringSettings(include_seen=include_seen)}),
-        transitions=_no_transitions(trained.description.num_items),
-        lenders=None,
-    )
+    bare = bare_ranker(trained)
     vectors, present = (None, None) if text is None else (text.vectors, text.present)
     scorer = RankerScorer(bare, vectors, present, device=device)
     lent = BorrowedTransitions(graph)
@@ -109,6 +104,17 @@ def finish_ranker(
         bare, description=bare.description.model_copy(update={"scoring": scoring}), transitions=graph, lenders=lenders
     )
     return finished, {"transitions": asdict(transitions), "calibration": asdict(temperature)}
+
+
+def bare_ranker(ranker: StoredRanker) -> StoredRanker:
+    """The weights of a ranker alone: no transitions, and its scores are its logits."""
+    scoring = ScoringSettings(include_seen=ranker.description.scoring.include_seen)
+    return dataclasses.replace(
+        ranker,
+        description=ranker.description.model_copy(update={"scoring": scoring}),
+        transitions=_no_transitions(ranker.description.num_items),
+        lenders=None,
+    )
 
 
 def served_transitions(

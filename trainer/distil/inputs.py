@@ -10,14 +10,14 @@ import torch
 from llmgr_core.artefacts import Artefact
 from llmgr_core.data import Dataset
 from llmgr_core.errors import ArtefactError
-from llmgr_core.evaluation import evaluate, summarise
+from llmgr_core.evaluation import Scorer, evaluate, summarise
 from llmgr_core.progress import Reporter
 from llmgr_core.ranker.tail_text import takes_text
 from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings
 from trainer.distil.recipe import Tutoring
 from trainer.distil.student import TextVectors
-from trainer.distil.teacher_rankings import choose_examples, teacher_rankings
+from trainer.distil.teacher_rankings import TeacherRankings, choose_examples, teacher_rankings
 
 LEAST_COVERAGE = 0.5
 CHECKED_EXAMPLES = 256
@@ -94,18 +94,36 @@ def tutoring(
     from trainer.tune.teacher import Teacher
 
     teacher = Teacher.load(tuned, dataset, backbone)
-    examples = Examples.every_prefix(dataset.train)
-    distil = settings.distil
-    chosen = choose_examples(len(examples), distil.teacher_examples, settings.seed)
     key = {"tuned": tuned.digest, "dataset": dataset.digest}
-    rankings = teacher_rankings(teacher, examples, chosen, top=distil.teacher_top, cache=cache, key=key, reporter=reporter)
-    figures = {"teacher_examples": float(len(rankings)), "teacher_training_NDCG@20": rankings.ndcg20}
-    validation = dataset.validation
-    if len(validation):
-        ranks = evaluate(teacher, validation.evenly_spread(CHECKED_EXAMPLES), batch_size=128).unmasked
-        figures["teacher_validation_NDCG@20"] = summarise(ranks)["NDCG@20"]
+    rankings, figures = ask(teacher, settings, dataset, key=key, cache=cache, reporter=reporter)
     item_part = None
-    if distil.row_pull:
+    if settings.distil.row_pull:
         with torch.inference_mode():
             item_part = teacher.model.bridge.item_part(torch.from_numpy(text.vectors.astype(np.float32))).cpu().clone()
     return Tutoring(rankings, item_part), figures
+
+
+def ask(
+    teacher: Scorer, settings: Settings, dataset: Dataset, *, key: dict[str, str], cache: Path, reporter: Reporter
+) -> tuple[TeacherRankings, dict[str, float]]:
+    """Let a teacher rank a stated share of the training prefixes, and some validation examples.
+
+    Args:
+        teacher: scores all items after a prefix.
+        key: everything that decides its scores.
+        cache: where its rankings are kept.
+
+    Returns:
+        The rankings, and how good it is on both.
+
+    Raises:
+        InputError: the teacher gave NaN.
+    """
+    examples, distil = Examples.every_prefix(dataset.train), settings.distil
+    chosen = choose_examples(len(examples), distil.teacher_examples, settings.seed)
+    rankings = teacher_rankings(teacher, examples, chosen, top=distil.teacher_top, cache=cache, key=key, reporter=reporter)
+    figures = {"teacher_examples": float(len(rankings)), "teacher_training_NDCG@20": rankings.ndcg20}
+    if len(dataset.validation):
+        ranks = evaluate(teacher, dataset.validation.evenly_spread(CHECKED_EXAMPLES), batch_size=128).unmasked
+        figures["teacher_validation_NDCG@20"] = summarise(ranks)["NDCG@20"]
+    return rankings, figures

@@ -146,6 +146,10 @@ class Links:
                 if path.is_dir() and _is_result(path, "ranker", inputs, made):
                     return Link("ranker", path, self._digest(path), True, tuple(needs))
         name = RunDirectory(Path()).ranker(row.variant).name
+        if row.variant == "fused" and settings.distil.teacher and settings.distil.teacher_model == "ranker":
+            untaught = {key: value for key, value in row.set.items() if key != "distil.teacher_model"}
+            teacher = row.model_copy(update={"set": {**untaught, "distil.teacher": False}})
+            needs.append(self._ranker(experiment, teacher, dataset, seed))
         return self._placed("ranker", made, needs, ("distil", "--variant", row.variant), overrides, name)
 
     def _backbone(self, experiment: Experiment, row: Row, dataset: Link, seed: int) -> Link:

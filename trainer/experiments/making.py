@@ -39,8 +39,7 @@ def make(link: Link, run: RunDirectory, reporter: Reporter) -> None:
 
 
 def _run(link: Link, run: RunDirectory, reporter: Reporter) -> None:
-    for need in link.needs:
-        _place(link.directory / need.kind, need.path)
+    place_needs(link)
     if link.kind == "ranker":
         (run.root / SHARED_CACHE).mkdir(exist_ok=True)
         _place(link.directory / SHARED_CACHE, run.root / SHARED_CACHE)
@@ -58,6 +57,14 @@ def _run(link: Link, run: RunDirectory, reporter: Reporter) -> None:
         )
     if link.kind == "store":
         (link.path / STORE_MARK).write_text("{}\n", encoding="utf-8")
+
+
+def place_needs(link: Link) -> None:
+    """Put what a step reads where the step looks for it."""
+    directory = RunDirectory(link.directory)
+    for need in link.needs:
+        # Of rankers, another one reads its teacher only.
+        _place(directory.teacher_ranker if need.kind == "ranker" else directory.root / need.kind, need.path)
 
 
 def _add_cost(link: Link, after: resource.struct_rusage, before: resource.struct_rusage, seconds: float) -> None:
