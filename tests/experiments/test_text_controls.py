@@ -13,6 +13,7 @@ from tiny_models import write_tiny_encoder
 from llmgr_core.artefacts import open_artefact
 from llmgr_core.data import Dataset
 from llmgr_core.errors import LlmgrError, SettingsError
+from trainer.experiments import find_experiment
 from trainer.experiments.same_clicks import require_same_clicks
 
 ROWS = """
@@ -152,3 +153,15 @@ def test_tuning_refuses_made_up_brands(options: list[str], tmp_path: Path) -> No
         invoke(*step, "--run", str(tmp_path / "run"), "--json", *anonymised)
     with pytest.raises(SettingsError, match="prompts of tuning"):
         invoke("tune", "--run", str(tmp_path / "run"), "--json", *anonymised)
+
+
+def test_the_controls_have_their_rows() -> None:
+    baselines = {row.name: row for row in find_experiment("baselines")[1].rows}
+    assert (baselines["sknn"].scorer, baselines["sknn"].set) == ("sknn", {})
+    assert baselines["sknn-chosen"].set == {"sknn.neighbours": 0}
+    near = find_experiment("near-duplicates")[1]
+    assert near.measure == ("near-duplicates",)
+    assert [row.variant for row in near.rows] == ["id-only", "frozen-text", "fused"]
+    made_up = find_experiment("contamination")[1].rows[-1]
+    assert (made_up.variant, made_up.set["text.brands"]) == ("frozen-text", "anonymised")
+    assert find_experiment("contamination")[1].reference_of(made_up) == "frozen-text"
