@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmgr_core.errors import SettingsError
 from llmgr_core.settings.root import Settings
+from llmgr_core.settings.toml_model import wrong_values
 
 
 def load_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> Settings:
@@ -38,8 +39,7 @@ def load_settings(config: Path | None = None, overrides: Iterable[str] = ()) -> 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise SettingsError("settings that cannot be used: " + "; ".join(lines)) from None
+        raise SettingsError(f"settings that cannot be used: {wrong_values(error)}") from None
 
 
 def known_keys() -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import llmgr_core
 from llmgr_core.errors import InputError
+from llmgr_core.settings.toml_model import read_toml
 
 FOLDER = Path("configs/experiments")
 Scalar = str | int | float | bool
@@ -173,13 +173,7 @@ def find_experiment(name: str) -> tuple[str, Experiment]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
             raise InputError(f"no experiment {name!r} ({path})", hint)
-    try:
-        return path.stem, Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise InputError(f"{path}: " + "; ".join(lines)) from None
+    return path.stem, read_toml(path, Experiment)
 
 
 def as_overrides(values: Mapping[str, Scalar]) -> tuple[str, ...]:

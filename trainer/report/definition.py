@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from llmgr_core.errors import InputError
 from llmgr_core.evaluation import METRICS
+from llmgr_core.settings.toml_model import read_toml
 
 
 def _known_metric(name: str) -> str:
@@ -190,12 +190,6 @@ def read_definition(path: Path) -> ReportDefinition:
     Raises:
         InputError: missing, not TOML, or not a definition; the message names the key.
     """
-    try:
-        return ReportDefinition.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"no definition {path}", "it stands beside the page, with its name and .toml") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise InputError(f"{path}: " + "; ".join(lines)) from None
+    if not path.is_file():
+        raise InputError(f"no definition {path}", "it stands beside the page, with its name and .toml")
+    return read_toml(path, ReportDefinition)
