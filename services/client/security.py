@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,6 @@ from services.security.server_certificate import CertificateFiles, CheckedCertif
 from services.security.watched_files import Signature, read_file, read_secret, signature_of
 from services.server.addresses import is_loopback
 
-# Environment variables that hold paths; a token itself never stands in one, where every child process could read it.
-AUTHORITIES, CERTIFICATE, PRIVATE_KEY = "LLMGR_TLS_CA", "LLMGR_TLS_CERTIFICATE", "LLMGR_TLS_KEY"
-TOKEN_FILE = "LLMGR_TOKEN_FILE"
 PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 SCHEME_OF_NAME = re.compile(r"^(dns|ipv4|ipv6|unix):/{0,3}")
 
@@ -45,15 +41,6 @@ class ClientSecurity:
             raise InputError("a client's certificate and its key are given together or not at all")
         if self.certificate is not None and self.authorities is None:
             raise InputError("a client's certificate needs TLS", "give the authorities file of the server too")
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> ClientSecurity:
-        """From the paths in LLMGR_TLS_CA, LLMGR_TLS_CERTIFICATE, LLMGR_TLS_KEY and LLMGR_TOKEN_FILE, as far as they are set."""
-
-        def path(variable: str) -> Path | None:
-            return Path(environment[variable]) if environment.get(variable) else None
-
-        return cls(path(AUTHORITIES), path(CERTIFICATE), path(PRIVATE_KEY), path(TOKEN_FILE))
 
     @property
     def tls_files(self) -> list[Path]:

@@ -15,7 +15,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def security_options(function: Command) -> Command:
-    """Adds --tls-ca, --tls-certificate, --tls-key and --token-file; give their values to ``client_security``."""
+    """Adds --tls-ca, --tls-certificate, --tls-key and --token-file; give their values to ``client_security``.
+
+    The environment variables hold paths: a token itself never stands in one, where every child process could read it.
+    """
     for name, variable, text in (
         ("--token-file", "LLMGR_TOKEN_FILE", "File that holds a bearer token, readable by you alone."),
         ("--tls-key", "LLMGR_TLS_KEY", "PEM file of that certificate's key."),

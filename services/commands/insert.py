@@ -12,14 +12,13 @@ import click
 
 from llmgr_core.errors import InputError
 from services.commands.connecting import client_security, security_options
-from services.commands.json_lines import EXIT_CODES, end_with_refusals, numbered_lines, plain, print_line
+from services.commands.json_lines import EXIT_CODES, STANDARD_INPUT, end_with_refusals, numbered_lines, plain, print_line
 
 if TYPE_CHECKING:
     from llmgr_core.data.item import Item
     from services.client import EmbeddingClient
 
 CATEGORY_SEPARATOR = ">"
-STANDARD_INPUT = "-"
 
 
 @click.command("insert", epilog=EXIT_CODES)
@@ -71,7 +70,7 @@ def command(
     from services.client import EmbeddingClient
 
     if item_id == STANDARD_INPUT and file is None:
-        item_id, file = None, click.open_file("-", encoding="utf-8", errors="strict")
+        item_id, file = None, click.open_file(STANDARD_INPUT, encoding="utf-8", errors="strict")
     if (item_id is None) == (file is None):
         raise click.UsageError("give an ITEM_ID with its texts, or --file")
     if delete and (title or description or brand or categories or attributes):

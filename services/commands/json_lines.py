@@ -12,6 +12,7 @@ import click
 
 from llmgr_core.errors import InputError
 
+STANDARD_INPUT = "-"
 EXIT_CODES = """\b
 Exit codes: 0 everything was done; 1 some lines were refused, the others are done;
 2 wrong use, or the server refused the call; 3 the server cannot be reached or is overloaded: try again later."""

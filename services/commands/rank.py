@@ -11,13 +11,12 @@ import click
 
 from llmgr_core.errors import InputError
 from services.commands.connecting import client_security, security_options
-from services.commands.json_lines import EXIT_CODES, end_with_refusals, numbered_lines, print_line
+from services.commands.json_lines import EXIT_CODES, STANDARD_INPUT, end_with_refusals, numbered_lines, print_line
 
 if TYPE_CHECKING:
     from services.client import ClientSecurity, RankedSession, RankingClient
 
 TITLE_WIDTH = 60
-STANDARD_INPUT = "-"
 
 
 @click.command("rank", epilog=EXIT_CODES)
@@ -73,7 +72,7 @@ def command(
     from services.client import RankingClient
 
     if item_ids == (STANDARD_INPUT,) and sessions is None:
-        item_ids, sessions = (), click.open_file("-", encoding="utf-8", errors="strict")
+        item_ids, sessions = (), click.open_file(STANDARD_INPUT, encoding="utf-8", errors="strict")
     if item_ids and sessions is not None:
         raise click.UsageError("give ITEM_IDs, or sessions to read, not both")
     if as_json and as_ids:

@@ -10,6 +10,7 @@ import grpc
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings.tracing import TracingSettings
 from services.server.call_trace import NO_TRACE, CallTrace, CallTracer
+from services.server.errors import SERVER_FAULTS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 EXPORT_SECONDS = 5
 # What travels with a call and may end up in a trace store: nothing else of the metadata is looked at.
 PROPAGATED = ("traceparent", "tracestate")
-SERVER_FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
 
 
 class RecordedCall(CallTrace):

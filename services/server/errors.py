@@ -14,6 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "llmgr"
 DETAILS_KEY = "grpc-status-details-bin"
+# Statuses for which the server is to blame.
+SERVER_FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
 MessageType = TypeVar("MessageType", bound=Message)
 

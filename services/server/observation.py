@@ -22,6 +22,7 @@ from prometheus_client import (
 
 from llmgr_core.errors import LlmgrError
 from services.server.call_trace import NO_TRACE, CallTrace, CallTracer
+from services.server.errors import SERVER_FAULTS
 from services.server.log_budget import LogBudget
 from services.server.request_context import current_caller
 
@@ -31,7 +32,6 @@ LINES_PER_SECOND = 10
 METRICS_HOST = "127.0.0.1"
 # The time at which each series began doubles the page, and no query of ours asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
-SERVER_FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 
 
 def configure_logs(level: int = logging.INFO) -> None:
