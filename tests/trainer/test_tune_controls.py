@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tiny_models import write_tiny_encoder
-from tiny_tuning import Quiet, Shop, tiny_settings, tune, write_shop
+from tiny_tuning import Quiet, Shop, tiny_settings, tune
 
 from llmgr_core.artefacts import Artefact
 from llmgr_core.command_line.main import llmgr
@@ -34,16 +33,6 @@ from trainer.tune.two_stages import TwoStageTuning
 
 FEW = {"stage1_examples": 24, "stage2_examples": 32, "checkpoint_steps": 2}
 CHOICES = {"order": "swapped", "projection": "mlp", "stage1_texts": "shuffled", "stage2_candidates": 5}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    return write_shop(tmp_path_factory.mktemp("shop") / "run")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "model")
 
 
 def untrained(shop: Shop, settings: Settings, path: Path) -> TwoStageTuning:
