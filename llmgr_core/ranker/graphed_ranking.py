@@ -21,7 +21,7 @@ from llmgr_core.ranker.online import ResidualHead
 from llmgr_core.ranker.ranking import Ranking
 from llmgr_core.ranker.runtime import RankerRuntime
 from llmgr_core.ranker.session_buffers import LONGEST_SESSION, SessionBuffers, Sizes
-from llmgr_core.ranker.snapshot import UNKNOWN, Snapshot
+from llmgr_core.ranker.snapshot import UNKNOWN, Scan, Snapshot
 from llmgr_core.ranker.stored import StoredRanker
 
 CLICK_SIZES = (8, 16, 32, LONGEST_SESSION)
@@ -58,8 +58,9 @@ class DeviceSnapshot(Snapshot):
         candidates: Indices | None = None,
         include_seen: bool | None = None,
         between: Callable[[], None] | None = None,
+        scan: Scan | None = None,
     ) -> Ranking:
-        """As ``Snapshot.rank``; a replay is one piece of work, so that ``between`` is called before it alone."""
+        """As ``Snapshot.rank``; a replay is one piece of work: ``between`` is called before it alone, ``scan`` never."""
         if between is not None:
             between()
         return self.ranking.rank(self.state, clicks, k, exclude, candidates, include_seen)

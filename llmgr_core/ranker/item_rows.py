@@ -111,6 +111,22 @@ class ItemRows:
             if not cosine:
                 part *= lengths[:used]
 
+    def products_of(self, vectors: npt.NDArray[np.float32], cosine: bool) -> npt.NDArray[np.float32]:
+        """``products`` of several vectors [m, d] in one pass over the rows: float32 [m, count].
+
+        Sums are added in another order than for one vector alone, so that scores may differ in their last bits.
+        """
+        out = np.empty((len(vectors), self.count), dtype=np.float32)
+        columns = np.ascontiguousarray(vectors.T)
+        for number, (directions, lengths) in enumerate(self.blocks):
+            start = number * BLOCK_ROWS
+            used = min(self.count - start, BLOCK_ROWS)
+            block = directions[:used] @ columns
+            if not cosine:
+                block *= lengths[:used, None]
+            out[:, start : start + used] = block.T
+        return out
+
     def products_at(
         self, indices: npt.NDArray[np.integer], vector: npt.NDArray[np.float32], cosine: bool
     ) -> npt.NDArray[np.float32]:

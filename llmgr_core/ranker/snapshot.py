@@ -15,6 +15,8 @@ from llmgr_core.ranker.parts import RankerParts, Transitions
 from llmgr_core.ranker.ranking import Ranking, Stages, rank_scores
 
 Indices = npt.NDArray[np.int64]
+# ItemRows.products into an array of its own; takes rows, vector, cosine and between.
+Scan = Callable[[ItemRows, npt.NDArray[np.float32], bool, Callable[[], None] | None], npt.NDArray[np.float32]]
 UNKNOWN = -1
 
 
@@ -69,6 +71,7 @@ class Snapshot:
         candidates: Indices | None = None,
         include_seen: bool | None = None,
         between: Callable[[], None] | None = None,
+        scan: Scan | None = None,
     ) -> Ranking:
         """Rank what may come next in a session.
 
@@ -83,6 +86,7 @@ class Snapshot:
             candidates: int64, the only items to rank; None for all.
             include_seen: whether clicked items may be ranked; None for the ranker's own default.
             between: called after the encoder and between the blocks of the table; what it raises ends the work.
+            scan: scores all rows where that is wanted; None does it here.
         """
         clicks = clicks[clicks != UNKNOWN]
         hidden = [self.unrankable]
@@ -101,11 +105,11 @@ class Snapshot:
         exact_list = chosen
         if query is not None and chosen is None:
             chosen = self._shortlist(query, clicks, k + sum(map(len, hidden[1:])))
-        scores = self._visible_scores(query, clicks, chosen, hidden, between)
+        scores = self._visible_scores(query, clicks, chosen, hidden, between, scan)
         # Too much of what was found is hidden.
         if chosen is not exact_list and np.count_nonzero(scores > -np.inf) < k:
             chosen = exact_list
-            scores = self._visible_scores(query, clicks, chosen, hidden, between)
+            scores = self._visible_scores(query, clicks, chosen, hidden, between, scan)
         scored = time.perf_counter_ns()
         ranking = rank_scores(scores, k, fallback=vector is None)
         stages = Stages(encoded - started, scored - encoded, time.perf_counter_ns() - scored)
@@ -165,9 +169,10 @@ class Snapshot:
         chosen: Indices | None,
         hidden: list[Indices],
         between: Callable[[], None] | None,
+        scan: Scan | None,
     ) -> npt.NDArray[np.float32]:
         """Calibrated scores of all items, or of the chosen ones; -inf for hidden ones."""
-        scores = self._popularity(chosen) if query is None else self._scores(query, clicks, chosen, between)
+        scores = self._popularity(chosen) if query is None else self._scores(query, clicks, chosen, between, scan)
         if chosen is None:
             for part in hidden:
                 scores[part] = -np.inf
@@ -181,11 +186,11 @@ class Snapshot:
         clicks: Indices,
         chosen: Indices | None,
         between: Callable[[], None] | None = None,
+        scan: Scan | None = None,
     ) -> npt.NDArray[np.float32]:
         """Calibrated scores of all items, or of the chosen ones."""
         if chosen is None:
-            scores = np.empty(self.rows.count, dtype=np.float32)
-            self.rows.products(query, self.parts.cosine, out=scores, between=between)
+            scores = (scan or scanned)(self.rows, query, self.parts.cosine, between)
         else:
             scores = self.rows.products_at(chosen, query, self.parts.cosine)
         self._add_transitions(scores, clicks, chosen)
@@ -205,6 +210,15 @@ class Snapshot:
         scores = np.zeros(self.rows.count, dtype=np.float32)
         scores[: self.parts.num_items] = np.log1p(self.parts.popularity)
         return scores if chosen is None else scores[chosen]
+
+
+def scanned(
+    rows: ItemRows, vector: npt.NDArray[np.float32], cosine: bool, between: Callable[[], None] | None
+) -> npt.NDArray[np.float32]:
+    """The plain ``Scan``."""
+    scores = np.empty(rows.count, dtype=np.float32)
+    rows.products(vector, cosine, out=scores, between=between)
+    return scores
 
 
 def _distinct(clicks: Sequence[int]) -> tuple[list[int], Indices]:

@@ -25,12 +25,14 @@ class ServeSettings(Section):
             mutual TLS.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT) and one copy of the table.
-        own_core: hold each ranking process to a core that no other one has claimed: nearly twice the sessions a second. For machines
-            whose cores are not shared out to other busy services; containers need a set of cores each.
+        own_core: hold each ranking process to a core that no other one has claimed, for more sessions a second. For machines whose
+            cores are not shared out to other busy services; containers need a set of cores each.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
             `ranking_slots`.
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
             interpreter lock.
+        shared_scan_items: rows from which on rankings that wait for the table are scored in one pass over it; 0 never.
+        shared_scan_sessions: rankings in one pass.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
         max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
         stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.
@@ -65,6 +67,8 @@ class ServeSettings(Section):
     own_core: bool = False
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)
+    shared_scan_items: int = Field(default=200_000, ge=0)
+    shared_scan_sessions: int = Field(default=8, ge=2, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
     max_wait_ms: float = Field(default=300.0, ge=1.0, le=60_000.0)
     stuck_after_s: float = Field(default=1.0, ge=0.05, le=3600.0)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.ranker import Snapshot
-from llmgr_core.ranker.snapshot import UNKNOWN
+from llmgr_core.ranker.snapshot import UNKNOWN, Scan
 from services.contract import ranking_service_pb2
 from services.ranking.session_query import SessionQuery
 from services.ranking.shadow_scan import ShadowScan
@@ -20,18 +20,19 @@ def rank_query(
     snapshot: Snapshot,
     between: Callable[[], None] | None = None,
     shadow: ShadowScan | None = None,
+    scan: Scan | None = None,
 ) -> ranking_service_pb2.RankSessionResponse:
     """Rank one session on one state of the catalogue; ``timing.model_ns`` and its parts are filled in.
 
     Unknown ids of the session and of the candidates are listed once each, in the order sent; unknown exclusions have nothing to
     exclude. ``between`` is called now and then while the table is scored; what it raises ends the work. ``shadow`` is shown
-    approximate rankings, whose items have no probability.
+    approximate rankings, whose items have no probability. ``scan`` scores the table together with that of others.
     """
     started = time.perf_counter_ns()
     clicks = snapshot.indices(query.clicks)
     candidates = None if query.candidates is None else snapshot.indices(query.candidates)
     excluded = snapshot.indices(query.excluded) if query.excluded else None
-    ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen, between)
+    ranking = snapshot.rank(clicks, query.top_k, excluded, candidates, query.include_seen, between, scan)
     reply = ranking_service_pb2.RankSessionResponse(
         unknown_item_ids=_unknown(query.clicks, clicks) | _unknown(query.candidates or (), candidates),
         model_version=snapshot.parts.version,

@@ -13,6 +13,7 @@ from services.ranking.current_ranker import CurrentRanker
 STAGE_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
 RECALL_BUCKETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.9999, 1.0)
 NANOSECONDS = 1e9
+SCAN_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 METHODS = ("RankSession", "RankSessions", "GetInfo")
 
 
@@ -23,6 +24,7 @@ class RankingMetrics:
         queue_seconds: time a request waited for a thread, for `min_sequence` and for its turn to rank.
         rank_seconds: time the ranker took for one session.
         stage_seconds: parts of it, by stage ("encode", "score", "select").
+        scan_sessions: rankings that one pass over a large table was for (``serve.shared_scan_items``).
         fallbacks: rankings by popularity, for want of a known click.
         shed: requests refused because too many were admitted already.
         sequence: newest change of the store that rankings know of.
@@ -46,6 +48,9 @@ class RankingMetrics:
             f"{prefix}_stage_seconds", "Parts of ranking one session", ["stage"], buckets=STAGE_BUCKETS, registry=registry
         )
         self._encode, self._score, self._select = (self.stage_seconds.labels(one) for one in ("encode", "score", "select"))
+        self.scan_sessions = Histogram(
+            f"{prefix}_scan_sessions", "Rankings of one pass over a large table", buckets=SCAN_BUCKETS, registry=registry
+        )
         self.fallbacks = Counter(f"{prefix}_fallbacks", "Rankings by popularity", registry=registry)
         self.shed = Counter(f"{prefix}_shed", "Requests refused for overload", ["method"], registry=registry)
         for method in METHODS:

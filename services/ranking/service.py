@@ -18,6 +18,7 @@ from services.ranking.current_ranker import CurrentRanker
 from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
 from services.ranking.shadow_scan import ShadowScan
+from services.ranking.shared_scan import SharedScan
 from services.ranking.watchdog import Watchdog
 from services.server.errors import RequestError, deadline_exceeded, invalid_field, overloaded
 
@@ -58,6 +59,8 @@ class RankingMethods:
         self._pool = pool
         self._shadow = shadow
         self._slots = threading.BoundedSemaphore(settings.ranking_slots)
+        smallest = settings.shared_scan_items or None
+        self._scan = SharedScan(self._slots, smallest, settings.shared_scan_sessions, metrics.scan_sessions.observe)
         # Those who wait for a change must leave threads to those who do not.
         self._waiting = threading.BoundedSemaphore(max(settings.threads // 2, 1))
 
@@ -128,7 +131,7 @@ class RankingMethods:
         # gRPC drops a call whose deadline passes in its queue, but lets one that has started run on, in vain.
         if not self._slots.acquire(timeout=min(_remaining(context), LONGEST_TURN_SECONDS)):
             raise deadline_exceeded()
-        began = time.perf_counter()
+        began, turn = time.perf_counter(), self._scan.turn()
         try:
             with self._watchdog.watched():
                 queued += began - asked
@@ -138,10 +141,10 @@ class RankingMethods:
                         raise deadline_exceeded()
 
                 still_wanted()
-                reply = rank_query(query, snapshot, still_wanted, self._shadow)
+                reply = rank_query(query, snapshot, still_wanted, self._shadow, turn)
         finally:
             self._slots.release()
-            self._pool.served(time.perf_counter() - began, waited=began - asked > SHORTEST_WAIT)
+            self._pool.served(time.perf_counter() - began - turn.waited, waited=began - asked > SHORTEST_WAIT)
         reply.timing.queue_ns = int(queued * NANOSECONDS)
         reply.timing.total_ns = int(seconds_since_arrival() * NANOSECONDS)
         self._metrics.ranked(reply.timing)

@@ -1,0 +1,143 @@
+"""One pass over a large table for several rankings."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from bundle_fixture import free_port_settings
+
+from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
+from llmgr_core.ranker.snapshot import scanned
+from services.client import RankingClient
+from services.ranking.server import RankingServer
+from services.ranking.shared_scan import SharedScan
+
+COUNT = BLOCK_ROWS + 100
+SOON = 30.0
+
+
+def table(seed: int) -> ItemRows:
+    return ItemRows.from_array(np.random.default_rng(seed).normal(size=(COUNT, 8)).astype(np.float32))
+
+
+def queries(count: int) -> np.ndarray:
+    return np.random.default_rng(9).normal(size=(count, 8)).astype(np.float32)
+
+
+class Stage:
+    """Threads that want scores, the first of which stops in the middle of its pass until it is told to go on."""
+
+    def __init__(self, most: int = 8) -> None:
+        self.slots = threading.BoundedSemaphore(1)
+        self.passes: list[int] = []
+        self.scan = SharedScan(self.slots, 1, most, self.passes.append)
+        self.go_on, self.reached = threading.Event(), threading.Event()
+        self.scores: dict[int, np.ndarray] = {}
+        self.failures: dict[int, BaseException] = {}
+        self.threads: list[threading.Thread] = []
+
+    def hold(self) -> None:
+        self.reached.set()
+        assert self.go_on.wait(SOON)
+
+    def want(self, number: int, rows: ItemRows, query: np.ndarray, cosine: bool = True, between=None) -> None:
+        def run() -> None:
+            with self.slots:
+                try:
+                    self.scores[number] = self.scan.turn()(rows, query, cosine, between)
+                except BaseException as error:
+                    self.failures[number] = error
+
+        self.threads.append(threading.Thread(target=run))
+        self.threads[-1].start()
+
+    def until_waiting(self, count: int) -> None:
+        end = time.monotonic() + SOON
+        while len(self.scan._waiting) < count:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    def finish(self) -> None:
+        self.go_on.set()
+        for thread in self.threads:
+            thread.join(SOON)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_those_who_come_during_a_pass_share_the_next_one(cosine):
+    stage, rows, asked = Stage(), table(1), queries(4)
+    stage.want(0, rows, asked[0], cosine, stage.hold)
+    assert stage.reached.wait(SOON)
+    for number in (1, 2, 3):
+        stage.want(number, rows, asked[number], cosine)
+    stage.until_waiting(3)
+    stage.finish()
+    assert stage.passes == [1, 3]
+    for number, query in enumerate(asked):
+        np.testing.assert_allclose(stage.scores[number], scanned(rows, query, cosine, None), rtol=1e-5, atol=1e-5)
+
+
+def test_no_pass_is_for_more_than_the_most_nor_for_two_tables():
+    stage, rows, other, asked = Stage(most=2), table(1), table(2), queries(5)
+    stage.want(0, rows, asked[0], True, stage.hold)
+    assert stage.reached.wait(SOON)
+    for number, where in enumerate((rows, other, rows, rows), start=1):
+        stage.want(number, where, asked[number])
+        stage.until_waiting(number)
+    stage.finish()
+    assert stage.passes == [1, 2, 1, 1]
+    for number, where in enumerate((rows, rows, other, rows, rows)):
+        np.testing.assert_allclose(stage.scores[number], scanned(where, asked[number], True, None), rtol=1e-5, atol=1e-5)
+
+
+def test_a_ranking_that_is_given_up_in_its_pass_does_not_take_the_next_one_with_it():
+    stage, rows, asked = Stage(), table(1), queries(2)
+
+    def give_up() -> None:
+        stage.hold()
+        raise TimeoutError("nobody waits any more")
+
+    stage.want(0, rows, asked[0], True, give_up)
+    assert stage.reached.wait(SOON)
+    stage.want(1, rows, asked[1])
+    stage.until_waiting(1)
+    stage.finish()
+    assert isinstance(stage.failures[0], TimeoutError)
+    assert list(stage.scores) == [1]
+    assert stage.slots.acquire(blocking=False), "every slot came back"
+
+
+def test_a_small_table_is_never_shared():
+    stage = Stage()
+    stage.scan = SharedScan(stage.slots, COUNT + 1, 8, stage.passes.append)
+    stage.want(0, table(1), queries(1)[0])
+    stage.finish()
+    assert stage.passes == []
+    assert len(stage.scores[0]) == COUNT
+
+
+def test_a_server_ranks_alike_with_and_without(catalogue):
+    """Many clients at once on a server that shares every pass; the ids of each ranking are those of one alone."""
+    sessions = [[f"item-{number}", f"item-{number + 1}"] for number in range(1, 25)]
+    plain = free_port_settings(shared_scan_items=0)
+    shared = free_port_settings(shared_scan_items=1)
+    with RankingServer(catalogue.bundle, catalogue.store, plain) as server, RankingClient(server.address) as client:
+        alone = [[item.item_id for item in client.rank(session).items] for session in sessions]
+    with RankingServer(catalogue.bundle, catalogue.store, shared) as server, RankingClient(server.address) as client:
+        together: dict[int, list[str]] = {}
+
+        def ask(number: int) -> None:
+            together[number] = [item.item_id for item in client.rank(sessions[number], timeout=SOON).items]
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+        passes = server.registry.get_sample_value("llmgr_ranking_scan_sessions_sum")
+    assert [together[number] for number in range(len(sessions))] == alone
+    assert passes >= len(sessions)
