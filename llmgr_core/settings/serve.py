@@ -25,8 +25,8 @@ class ServeSettings(Section):
             mutual TLS.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT) and one copy of the table.
-        own_core: hold each ranking process to a core that no other one has claimed, for more sessions a second. For machines whose
-            cores are not shared out to other busy services; containers need a set of cores each.
+        own_core: hold each ranking process to a core that no other one has claimed, for more sessions a second. For machines
+            whose cores are not shared out to other busy services; containers need a set of cores each.
         threads: RPC threads of one process. Requests that wait for `min_sequence` hold one; ranking itself is limited by
             `ranking_slots`.
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the

@@ -1,7 +1,7 @@
 """One pass over a large table for all rankings that wait for it.
 
-A pass over a million rows is bound by memory: 13 ms for one session, 23 ms for eight together. So while one pass runs, those who
-come wait, and the next pass is for all of them. Nobody waits for company: a session that comes alone is scored at once.
+A pass over a million rows is bound by memory: 13 ms for one session, 23 ms for eight together. So while one pass runs, those
+who come wait, and the next pass is for all of them. Nobody waits for company: a session that comes alone is scored at once.
 """
 
 from __future__ import annotations
