@@ -33,6 +33,15 @@ def read_items(catalogue: Path, batch_rows: int = 2048) -> Iterator[Item]:
             yield from map(item_from_row, batch.to_pylist())
 
 
+def read_texts(texts: Path, batch_rows: int = 2048) -> Iterator[str | None]:
+    """Cleaned texts of a data set in the order of its items, some thousands in memory at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(texts) as file:
+        for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
+            yield from batch.column(0).to_pylist()
+
+
 def clean_texts(directory: Path, checkpoints: Path, settings: TextSettings, workers: int, reporter: Reporter) -> None:
     """Fit the cleaner on ``items.parquet`` and write ``texts.parquet`` and ``text_cleaner.json``.
 

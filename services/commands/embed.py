@@ -243,6 +243,7 @@ def _embed_through_server(
 
 
 def _items_with_texts(dataset: Dataset) -> Iterator[tuple[Item, str | None]]:
-    from llmgr_core.data.text_pass import read_items
+    from llmgr_core.data.text_pass import read_items, read_texts
 
-    return zip(read_items(dataset.artefact.file("items.parquet")), dataset.texts, strict=True)
+    files = dataset.artefact
+    return zip(read_items(files.file("items.parquet")), read_texts(files.file("texts.parquet")), strict=True)
