@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,6 +48,10 @@ class Artefact:
     @property
     def digest(self) -> str:
         return self.manifest.digest
+
+    def whole(self) -> bool:
+        """Whether every file that the manifest lists is there; ``verify`` reads them too."""
+        return all((self.path / name).is_file() for name in self.manifest.files)
 
     def file(self, name: str) -> Path:
         """Path of a file the manifest lists.
@@ -154,7 +158,7 @@ def finished_artefact(path: Path, kind: str, inputs: list[Artefact], settings: M
     Raises:
         ArtefactError: an artefact of another kind stands there, or the inputs contradict each other.
     """
-    wanted = step_identity(kind, _lineage_of(inputs), _plain(settings))
+    wanted = step_identity(kind, lineage_of(inputs), _plain(settings))
     _restore_old(path)
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     if _identity_of(partial) == wanted:
@@ -164,8 +168,7 @@ def finished_artefact(path: Path, kind: str, inputs: list[Artefact], settings: M
     except ArtefactError:
         return None
     artefact = open_artefact(path, kind)
-    whole = all((path / name).is_file() for name in manifest.files)
-    return artefact if whole and manifest.identity == wanted else None
+    return artefact if artefact.whole() and manifest.identity == wanted else None
 
 
 @contextmanager
@@ -182,7 +185,7 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
         inputs: artefacts this one is made from; they must not contradict each other.
         settings: JSON-able settings that shape the result.
     """
-    lineage = _lineage_of(inputs)
+    lineage = lineage_of(inputs)
     plain = _plain(settings)
     identity = step_identity(kind, lineage, plain)
     _restore_old(path)
@@ -221,7 +224,12 @@ def draft_artefact(path: Path, kind: str, inputs: list[Artefact], settings: Mapp
     _give_final_name(partial, path, identity)
 
 
-def _lineage_of(inputs: list[Artefact]) -> dict[str, str]:
+def lineage_of(inputs: Sequence[Artefact]) -> dict[str, str]:
+    """What a manifest names as inputs: digests of these artefacts and of all they were made from, by kind.
+
+    Raises:
+        ArtefactError: they contradict each other.
+    """
     for number, one in enumerate(inputs):
         for other in inputs[number + 1 :]:
             one.require_same_lineage(other)

@@ -13,14 +13,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from llmgr_core.artefacts import Artefact, open_artefact
+from llmgr_core.artefacts.directory import lineage_of
 from llmgr_core.errors import ArtefactError
 from llmgr_core.ranker.stored import StoredRanker
 from llmgr_core.ranker.whitening import Whitening
 from llmgr_core.settings.ranker_keys import training_settings
+from trainer.catalogue_training.log import LOG_NAME
 from trainer.distil.student import TextVectors
 
 FITTED_METRICS = ("transitions", "calibration")
-LOG_NAME = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ def standing_ranker(
         trained = StoredRanker.read(path) if training_settings(manifest.settings) == wanted else None
     except (ArtefactError, ValidationError, KeyError):
         return None
-    lineage = {kind: digest for one in inputs for kind, digest in one.lineage().items()}
-    if trained is None or manifest.inputs != lineage:
+    if trained is None or manifest.inputs != lineage_of(inputs):
         return None
     if text is None:
         return None if trained.transform else StandingRanker(artefact, trained, None)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmgr_core.artefacts import Artefact, Manifest, open_artefact
-from llmgr_core.artefacts.directory import finished_artefact
+from llmgr_core.artefacts.directory import finished_artefact, lineage_of
 from llmgr_core.artefacts.manifest import MANIFEST_NAME, hash_value
 from llmgr_core.errors import ArtefactError, SettingsError
 from llmgr_core.run_directory import RunDirectory
@@ -256,9 +256,8 @@ def _is_result(path: Path, kind: str, inputs: list[Link], made: dict[str, Any]) 
 
 def _ranks_alike(ranker: Artefact, inputs: list[Artefact], made: dict[str, Any]) -> bool:
     """Whether a ranker without text was made with other settings for text alone, or before there were some of them."""
-    lineage = {kind: digest for one in inputs for kind, digest in one.lineage().items()}
     try:
         alike = settings_without_text(ranker.manifest.settings) == settings_without_text(made)
     except (ValidationError, KeyError):
         return False
-    return alike and ranker.manifest.inputs == lineage and all((ranker.path / name).is_file() for name in ranker.manifest.files)
+    return alike and ranker.manifest.inputs == lineage_of(inputs) and ranker.whole()
