@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
+from server_process import places
 
 from llmgr_core.store import Delete
 from services.client import RankingClient
@@ -88,10 +91,13 @@ def test_a_killed_process_leaves_its_core_to_the_next():
 def test_a_server_keeps_to_its_core_and_follows_the_store_there(catalogue, tmp_path):
     with catalogue.writer() as writer:
         writer.write([Delete("item-1")])
-    places = ("--bundle", str(catalogue.bundle), "--store", str(catalogue.store), "--workers", "1", "--own-core")
-    with ServerProcess("ranking", tmp_path, *places) as server, RankingClient(server.address) as client:
+    options = (*places(catalogue), "--workers", "1", "--own-core")
+    with ServerProcess("ranking", tmp_path, *options) as server, RankingClient(server.address, timeout=PATIENCE) as client:
         (pid,) = server.facts["pids"]
-        tasks = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-        held = {tuple(sorted(os.sched_getaffinity(task))) for task in tasks}
+        held = set()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            # A thread may have ended since.
+            with contextlib.suppress(ProcessLookupError):
+                held.add(tuple(sorted(os.sched_getaffinity(int(task.name)))))
         assert len(held) == 1, "all threads on the same core, or, where others hold them all, on all"
         assert "item-1" not in [one.item_id for one in client.rank(["item-2"]).items]

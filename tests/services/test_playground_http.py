@@ -17,6 +17,7 @@ from services.client import EmbeddingClient, RankingClient
 from services.embedding.background import serve_in_background
 from services.playground.catalogue import Catalogue as Titles
 from services.playground.serving import Playground
+from services.ranking.current_ranker import CurrentRanker
 from services.ranking.server import RankingServer
 
 ITEMS = 40
@@ -33,8 +34,12 @@ def both_services(directory):
         with EmbeddingClient(listening.address) as client:
             items = [Item(f"item-{n}", title=f"Lamp number {n}", brand="Acmé") for n in range(ITEMS)]
             assert len(list(client.embed_many(items))) == ITEMS
-        with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=0.0)) as ranking:
-            yield ranking.address, listening.address
+        wait_for = CurrentRanker.wait_for
+        with pytest.MonkeyPatch.context() as patched:
+            # The page asks once for a ranking that knows of a change; on a busy machine that may take more than a second.
+            patched.setattr(CurrentRanker, "wait_for", lambda current, sequence, _: wait_for(current, sequence, PATIENCE))
+            with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=0.0)) as ranking:
+                yield ranking.address, listening.address
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ BIG_ITEMS = 80_000
 ROWS_BYTES = BIG_ITEMS * 65 * 4
 
 
-def options(bundle: Path, store: Path, **settings: object) -> list[str]:
+def options(bundle: Path, store: Path) -> list[str]:
     """Of `llmgr serve ranking` with two workers."""
-    changed = {"bundle_poll_s": 0.1, "drain_s": 2.0, "exit_when_stuck_s": 0} | settings
+    changed = {"bundle_poll_s": 0.1, "drain_s": 2.0, "exit_when_stuck_s": 0}
     overrides = [part for name, value in changed.items() for part in ("--set", f"serve.{name}={value}")]
     return ["--bundle", str(bundle), "--store", str(store), "--workers", "2", *overrides]
 
