@@ -31,8 +31,8 @@ class ServeSettings(Section):
             `ranking_slots`.
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
             interpreter lock.
-        shared_scan_items: rows from which on rankings that wait for the table are scored in one pass over it; 0 never.
-        shared_scan_sessions: rankings in one pass.
+        joint_scan_items: rows from which on rankings that wait for the table are scored in one pass over it; 0 never.
+        joint_scan_sessions: rankings in one pass.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
         max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
         stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.
@@ -67,8 +67,8 @@ class ServeSettings(Section):
     own_core: bool = False
     threads: int = Field(default=32, ge=2, le=1024)
     ranking_slots: int = Field(default=1, ge=1, le=64)
-    shared_scan_items: int = Field(default=200_000, ge=0)
-    shared_scan_sessions: int = Field(default=8, ge=2, le=64)
+    joint_scan_items: int = Field(default=200_000, ge=0)
+    joint_scan_sessions: int = Field(default=8, ge=2, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
     max_wait_ms: float = Field(default=300.0, ge=1.0, le=60_000.0)
     stuck_after_s: float = Field(default=1.0, ge=0.05, le=3600.0)

@@ -24,7 +24,7 @@ class RankingMetrics:
         queue_seconds: time a request waited for a thread, for `min_sequence` and for its turn to rank.
         rank_seconds: time the ranker took for one session.
         stage_seconds: parts of it, by stage ("encode", "score", "select").
-        scan_sessions: rankings that one pass over a large table was for (``serve.shared_scan_items``).
+        scan_sessions: rankings that one pass over a large table was for (``serve.joint_scan_items``).
         fallbacks: rankings by popularity, for want of a known click.
         shed: requests refused because too many were admitted already.
         sequence: newest change of the store that rankings know of.

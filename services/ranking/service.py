@@ -15,10 +15,10 @@ from services.contract import ranking_service_pb2 as messages
 from services.ranking.admission import BoundedPool, seconds_since_arrival
 from services.ranking.answers import rank_query
 from services.ranking.current_ranker import CurrentRanker
+from services.ranking.joint_scan import JointScan
 from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
 from services.ranking.shadow_scan import ShadowScan
-from services.ranking.shared_scan import SharedScan
 from services.ranking.watchdog import Watchdog
 from services.server.errors import RequestError, deadline_exceeded, invalid_field, overloaded
 
@@ -59,8 +59,8 @@ class RankingMethods:
         self._pool = pool
         self._shadow = shadow
         self._slots = threading.BoundedSemaphore(settings.ranking_slots)
-        smallest = settings.shared_scan_items or None
-        self._scan = SharedScan(self._slots, smallest, settings.shared_scan_sessions, metrics.scan_sessions.observe)
+        smallest = settings.joint_scan_items or None
+        self._scan = JointScan(self._slots, smallest, settings.joint_scan_sessions, metrics.scan_sessions.observe)
         # Those who wait for a change must leave threads to those who do not.
         self._waiting = threading.BoundedSemaphore(max(settings.threads // 2, 1))
 

@@ -12,8 +12,8 @@ from bundle_fixture import free_port_settings
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 from llmgr_core.ranker.snapshot import scanned
 from services.client import RankingClient
+from services.ranking.joint_scan import JointScan
 from services.ranking.server import RankingServer
-from services.ranking.shared_scan import SharedScan
 
 COUNT = BLOCK_ROWS + 100
 SOON = 30.0
@@ -33,7 +33,7 @@ class Stage:
     def __init__(self, most: int = 8) -> None:
         self.slots = threading.BoundedSemaphore(1)
         self.passes: list[int] = []
-        self.scan = SharedScan(self.slots, 1, most, self.passes.append)
+        self.scan = JointScan(self.slots, 1, most, self.passes.append)
         self.go_on, self.reached = threading.Event(), threading.Event()
         self.scores: dict[int, np.ndarray] = {}
         self.failures: dict[int, BaseException] = {}
@@ -113,7 +113,7 @@ def test_a_ranking_that_is_given_up_in_its_pass_does_not_take_the_next_one_with_
 
 def test_a_small_table_is_never_shared():
     stage = Stage()
-    stage.scan = SharedScan(stage.slots, COUNT + 1, 8, stage.passes.append)
+    stage.scan = JointScan(stage.slots, COUNT + 1, 8, stage.passes.append)
     stage.want(0, table(1), queries(1)[0])
     stage.finish()
     assert stage.passes == []
@@ -123,8 +123,8 @@ def test_a_small_table_is_never_shared():
 def test_a_server_ranks_alike_with_and_without(catalogue):
     """Many clients at once on a server that shares every pass; the ids of each ranking are those of one alone."""
     sessions = [[f"item-{number}", f"item-{number + 1}"] for number in range(1, 25)]
-    plain = free_port_settings(shared_scan_items=0)
-    shared = free_port_settings(shared_scan_items=1)
+    plain = free_port_settings(joint_scan_items=0)
+    shared = free_port_settings(joint_scan_items=1)
     with RankingServer(catalogue.bundle, catalogue.store, plain) as server, RankingClient(server.address) as client:
         alone = [[item.item_id for item in client.rank(session).items] for session in sessions]
     with RankingServer(catalogue.bundle, catalogue.store, shared) as server, RankingClient(server.address) as client:

@@ -34,7 +34,7 @@ class _Wanted:
     awake: threading.Event = field(default_factory=threading.Event)
 
 
-class SharedScan:
+class JointScan:
     """Scores of all rows for several sessions at once.
 
     Args:
@@ -128,7 +128,7 @@ class ScanTurn:
         waited: seconds that it slept while others computed.
     """
 
-    def __init__(self, scan: SharedScan) -> None:
+    def __init__(self, scan: JointScan) -> None:
         self._scan = scan
         self.waited = 0.0
 
