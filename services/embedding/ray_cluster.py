@@ -109,7 +109,8 @@ def ray_cluster(address: str) -> Iterator[list[Node]]:
         _require_answer(address)
     try:
         ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    # Ray has no common class for what goes wrong here; a node that does not come up in time is a bare Exception.
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LlmgrError(f"no Ray cluster at {address!r}: {reason}", WAY_OUT) from error
     try:
