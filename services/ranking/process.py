@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 from llmgr_core.settings.serve import ServeSettings
 from services.server.observation import configure_logs
-from services.server.stopping import wait_for_stop_signal
+from services.server.stopping import StopSignal
 
 # A thread that only has to refuse a call must not wait the usual 5 ms for the interpreter.
 SWITCH_SECONDS = 0.0005
@@ -43,7 +44,7 @@ def _serve_here(
 ) -> None:
     from services.ranking.server import RankingServer
 
-    with RankingServer(bundle_path, store_path, settings, end_when_stuck=True) as server:
+    with RankingServer(bundle_path, store_path, settings, end_when_stuck=True) as server, StopSignal() as stop:
         on_ready(
             {
                 "address": server.address,
@@ -53,7 +54,7 @@ def _serve_here(
                 "model_version": server.current.ranker.version,
             }
         )
-        wait_for_stop_signal()
+        stop.wait()
 
 
 def _serve_by_workers(
@@ -63,7 +64,9 @@ def _serve_by_workers(
 
     workers = Workers(bundle_path, store_path, settings)
     facts = workers.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(workers.stop)
+        stop = stack.enter_context(StopSignal())
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         on_ready(
             {
@@ -74,6 +77,4 @@ def _serve_by_workers(
                 "model_version": facts[0]["model_version"],
             }
         )
-        wait_for_stop_signal()
-    finally:
-        workers.stop()
+        stop.wait()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import faulthandler
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +22,11 @@ class Watchdog(threading.Thread):
 
     Looks are counted, not seconds: where the whole machine stood still, this thread stood still with it.
 
-    A ranking that is stuck leaves two ways out. If the interpreter still runs, this thread sees it and says NOT_SERVING until
-    it ends. If it does not (native code that holds the interpreter's lock), not even this thread runs; a timer below the
-    interpreter, which this thread winds up at every look, then writes all stacks to standard error and ends the process. The
-    same timer ends a process whose ranking stays stuck.
+    A ranking that is stuck leaves two ways out. If the interpreter still runs, this thread sees it, says NOT_SERVING until it
+    ends, and after a while writes all stacks to standard error and ends the process. If it does not (native code that computes
+    and holds the interpreter's lock), not even this thread runs; a timer of the process's own processor time, which this thread
+    winds up at every look, then does the same. Processor time, because a machine that was paused, or a process that others kept
+    from running, is not stuck. Native code that sleeps with the lock is beyond both: no health check is answered then.
 
     Args:
         stuck_after: seconds a ranking may take.
@@ -54,11 +57,19 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         seen: dict[int, tuple[int, int]] = {}
+        if self._exit_after is not None:
+            # Written below the interpreter; then the signal's usual effect ends the process.
+            faulthandler.register(signal.SIGPROF, chain=True)
         self._wind_up()
         while not self._stopped.wait(self._tick):
             now = dict(self._running)
             seen = {thread: (begun, self._looks(seen.get(thread), begun)) for thread, begun in now.items()}
-            stuck = any(looks > TICKS for _, looks in seen.values())
+            longest = max((looks for _, looks in seen.values()), default=0)
+            if self._exit_after is not None and longest * self._tick > self._exit_after:
+                log.error("ranking_stuck_for_good", seconds=round(longest * self._tick, 3))
+                faulthandler.dump_traceback()
+                os._exit(1)
+            stuck = longest > TICKS
             if stuck != self.stuck:
                 self.stuck = stuck
                 if stuck:
@@ -66,8 +77,7 @@ class Watchdog(threading.Thread):
                 else:
                     log.warning("ranking_moves_again")
                 self._on_change(stuck)
-            if not stuck:
-                self._wind_up()
+            self._wind_up()
 
     def stop(self) -> None:
         """End the thread and the timer."""
@@ -75,11 +85,12 @@ class Watchdog(threading.Thread):
         if self.is_alive():
             self.join()
         if self._exit_after is not None:
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
+            faulthandler.unregister(signal.SIGPROF)
 
     def _wind_up(self) -> None:
         if self._exit_after is not None:
-            faulthandler.dump_traceback_later(self._exit_after, exit=True)
+            signal.setitimer(signal.ITIMER_PROF, self._exit_after)
 
     @staticmethod
     def _looks(before: tuple[int, int] | None, begun: int) -> int:

@@ -26,7 +26,7 @@ from services.observability.merged_metrics import MergedMetrics
 from services.ranking.array_directory import SharedArrays, SharedDirectory
 from services.server.binding import require_free_port
 from services.server.observation import MetricsPage, configure_logs
-from services.server.stopping import wait_for_stop_signal
+from services.server.stopping import StopSignal
 
 SECONDS_BEFORE_RESTART = 0.2
 LONGEST_START_SECONDS = 600.0
@@ -163,7 +163,7 @@ def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, sha
         pipe.send({"error": error.args[0], "hint": error.hint})
         raise SystemExit(2) from None
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    with server:
+    with server, StopSignal() as stop:
         pipe.send(
             {
                 "pid": os.getpid(),
@@ -173,7 +173,7 @@ def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, sha
             }
         )
         pipe.close()
-        wait_for_stop_signal()
+        stop.wait()
 
 
 def _stop_with_parent() -> None:

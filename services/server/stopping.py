@@ -50,9 +50,3 @@ class StopSignal:
     def _let_go(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
-
-
-def wait_for_stop_signal() -> None:
-    """Block the main thread until the process is asked to stop; see StopSignal, which also sees a signal that comes earlier."""
-    with StopSignal() as stop:
-        stop.wait()

@@ -16,7 +16,7 @@ from services.ranking.joint_scan import JointScan
 from services.ranking.server import RankingServer
 
 COUNT = BLOCK_ROWS + 100
-SOON = 30.0
+SOON = 60.0
 
 
 def table(seed: int) -> ItemRows:
@@ -126,12 +126,12 @@ def test_a_server_ranks_alike_with_and_without(catalogue):
     plain = free_port_settings(joint_scan_items=0)
     shared = free_port_settings(joint_scan_items=1)
     with RankingServer(catalogue.bundle, catalogue.store, plain) as server, RankingClient(server.address) as client:
-        alone = [[item.item_id for item in client.rank(session).items] for session in sessions]
+        alone = [[item.item_id for item in client.rank(session, timeout=SOON).items] for session in sessions]
     with RankingServer(catalogue.bundle, catalogue.store, shared) as server, RankingClient(server.address) as client:
         together: dict[int, list[str]] = {}
 
         def ask(number: int) -> None:
-            together[number] = [item.item_id for item in client.rank(sessions[number], timeout=SOON).items]
+            together[number] = [item.item_id for item in client.rank(sessions[number], timeout=60.0).items]
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
         for thread in threads:

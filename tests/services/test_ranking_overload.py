@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import subprocess
 import sys
 import threading
@@ -129,8 +130,35 @@ with watchdog.watched():
     the_ranking_that_hangs()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 1
+    assert done.returncode in (1, -signal.SIGPROF)
     assert "the_ranking_that_hangs" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [False, True], ids=["idle", "ranking"])
+def test_a_process_that_was_paused_is_not_stuck(ranks):
+    program = f"""
+import time
+from services.ranking.watchdog import Watchdog
+watchdog = Watchdog(0.2, lambda stuck: None, exit_after=1.5)
+watchdog.start()
+print("ready", flush=True)
+while True:
+    if {ranks}:
+        with watchdog.watched():
+            time.sleep(0.05)
+    time.sleep(0.01)
+"""
+    paused = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert paused.stdout.readline() == "ready\n"
+        paused.send_signal(signal.SIGSTOP)
+        time.sleep(3.0)
+        paused.send_signal(signal.SIGCONT)
+        time.sleep(1.0)
+        assert paused.poll() is None
+    finally:
+        paused.kill()
+        paused.communicate()
 
 
 class Gate:
