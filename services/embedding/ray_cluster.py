@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ LOCAL, AUTO = "local", "auto"
 OBJECT_STORE_BYTES = 256 << 20
 ANSWER_S = 5.0
 CPUS_PER_ACTOR = 4
+LOGS = "try again when the machine is less busy (Ray gives up after 30 s); its logs are in /tmp/ray/session_latest/logs"
 WAY_OUT = "`llmgr embed --ray` alone starts Ray on this machine; `ray start` makes this machine a node of a cluster"
 
 
@@ -112,10 +114,14 @@ def ray_cluster(address: str) -> Iterator[list[Node]]:
     # Ray has no common class for what goes wrong here; a node that does not come up in time is a bare Exception.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if address == LOCAL:
+            raise LlmgrError(f"Ray does not start on this machine: {reason}", LOGS) from error
         raise LlmgrError(f"no Ray cluster at {address!r}: {reason}", WAY_OUT) from error
     try:
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
+        # Ray tells of actors that died on standard output, which is for the result.
+        with redirect_stdout(sys.stderr):
+            yield [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
     finally:
         ray.shutdown()
 
