@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-TARGET_UNCHANGED_MS = 2.0
+TARGET_UNCHANGED_MS = 1.0
 TARGET_KNOWN_TEXT_MS = 15.0
 TARGET_STREAM_SHARE = 0.9
 NO_OP_SERVER = Path(__file__).with_name("no_op_server.py")
