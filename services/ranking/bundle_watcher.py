@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -18,6 +21,7 @@ from services.ranking.own_core import OwnCore
 
 SECONDS_BEFORE_RETRY = 10.0
 LONGEST_JOIN_SECONDS = 5.0
+TURN_SECONDS = 0.00005
 
 log = structlog.get_logger(service="ranking")
 
@@ -129,7 +133,7 @@ class BundleWatcher(threading.Thread):
         if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
         try:
-            with self._own_core.elsewhere():
+            with self._own_core.elsewhere(), _short_turns():
                 old = self._exchange()
         except Exception as error:
             if signature != self._refused:
@@ -158,3 +162,14 @@ class BundleWatcher(threading.Thread):
         except BaseException:
             ranker.close()
             raise
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Loading holds the interpreter for a moment only whenever a ranking wants it back, which one does a dozen times."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, TURN_SECONDS))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
