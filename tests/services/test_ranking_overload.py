@@ -118,7 +118,7 @@ def test_a_ranking_that_is_stuck_is_noticed_and_so_is_its_end():
     ["time.sleep(200)", "re.match('(a+)+$', 40 * 'a' + 'b')"],
     ids=["the interpreter runs", "native code holds the interpreter"],
 )
-def test_a_process_whose_ranking_is_stuck_writes_its_stacks_and_ends(hang):
+def test_fault_hang_ends_a_process_that_writes_its_stacks_and_ends(hang):
     program = f"""
 import re, time
 from services.ranking.watchdog import Watchdog
@@ -195,7 +195,7 @@ def rank_plan(server, count: int, timeout: float, times: np.ndarray | None = Non
     return LoadPlan.of_one(method, times, [request], timeout=timeout, connections=connections)
 
 
-def test_scoring_stops_where_nobody_waits_any_more(serve_ranking, gate):
+def test_fault_deadline_scoring_stops_where_nobody_waits_any_more(serve_ranking, gate):
     """Not at its end: the gate stays closed."""
     server = serve_ranking()
     gate.open.clear()
@@ -211,7 +211,7 @@ def test_scoring_stops_where_nobody_waits_any_more(serve_ranking, gate):
     assert run(rank_plan(server, 3, PATIENCE)).statuses() == {"OK": 3}
 
 
-def test_health_follows_a_ranking_that_hangs_and_the_metric_says_so(serve_ranking, gate):
+def test_fault_hang_health_follows_a_ranking_that_hangs_and_the_metric_says_so(serve_ranking, gate):
     server = serve_ranking(stuck_after_s=0.1)
     with grpc.insecure_channel(server.address) as channel, ThreadPoolExecutor(1) as pool:
         health = health_pb2_grpc.HealthStub(channel)

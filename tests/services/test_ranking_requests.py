@@ -39,7 +39,7 @@ def test_empty_session_gets_popularity_with_fallback_set(ranking_client, shared_
     assert sum(item.probability for item in ranking.items) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_unknown_ids_only_get_popularity_and_are_listed(ranking_client):
+def test_fault_unknown_ids_only_get_popularity_and_are_listed(ranking_client):
     ranking = ranking_client.rank(["ghost", "phantom", "ghost"])
     assert ranking.fallback
     assert ranking.unknown_item_ids == ("ghost", "phantom")

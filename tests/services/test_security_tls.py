@@ -86,7 +86,7 @@ def test_old_tls_versions_are_refused(serve_ranking, authority):
         context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
-def test_mutual_tls_asks_for_a_certificate_of_the_right_authority(serve_ranking, authority, tmp_path):
+def test_fault_wrong_certificate_is_refused_by_mutual_tls(serve_ranking, authority, tmp_path):
     clients, strangers = Authority(tmp_path, "clients"), Authority(tmp_path, "strangers")
     server = serve_ranking(security=server_settings(authority.issue("server"), clients))
     assert ranks(server.address, authority.client(clients.issue("shop")))
@@ -94,7 +94,7 @@ def test_mutual_tls_asks_for_a_certificate_of_the_right_authority(serve_ranking,
     assert fails(server.address, authority.client(strangers.issue("stranger")))
 
 
-def test_an_expired_client_certificate_is_refused_by_both_sides(serve_ranking, authority, tmp_path):
+def test_fault_expired_certificate_of_a_client_is_refused_by_both_sides(serve_ranking, authority, tmp_path):
     server = serve_ranking(security=server_settings(authority.issue("server"), authority))
     expired = authority.issue("expired", not_after=YESTERDAY)
     with pytest.raises(InputError, match="expired"):

@@ -116,7 +116,7 @@ def test_methods_that_write_are_those_that_change_the_store():
         [("authorization-bin", b"Bearer " + READ_TOKEN.encode())],
     ],
 )
-def test_nothing_but_one_whole_token_lets_in(guarded, metadata):
+def test_fault_bad_token_nothing_but_one_whole_token_lets_in(guarded, metadata):
     for service, method in (("RankingService", "GetInfo"), ("EmbeddingService", "GetInfo")):
         assert call(guarded[service], f"/llmgr.v1.{service}/{method}", metadata) is UNAUTHENTICATED
 
