@@ -118,7 +118,7 @@ def test_a_ranking_that_is_stuck_is_noticed_and_so_is_its_end():
     ["time.sleep(200)", "re.match('(a+)+$', 40 * 'a' + 'b')"],
     ids=["the interpreter runs", "native code holds the interpreter"],
 )
-def test_fault_hang_ends_a_process_that_writes_its_stacks_and_ends(hang):
+def test_fault_hang_ends_the_process_with_its_stacks_written(hang):
     program = f"""
 import re, time
 from services.ranking.watchdog import Watchdog
