@@ -50,12 +50,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     answer = CliRunner().invoke(prepare_command, ["--run", str(root / "run"), "--data", str(root)])
     assert answer.exit_code == 0, answer.output
+    shutil.copytree(root / "run" / "dataset", intact(root / "run" / "dataset"))
     for split in ("test", "heldout"):
         for path in (root / "run" / "dataset" / split).glob("*.npy"):
             path.write_bytes(b"nobody may read this")
     with pytest.raises(ValueError, match="pickle"):
         _ = Dataset.open(open_artefact(root / "run" / "dataset", "dataset")).test
     return root / "run" / "dataset"
+
+
+def intact(dataset: Path) -> Path:
+    """The same data set, all of which may be read: pre-training checks every file before it begins."""
+    return dataset.with_name("intact")
 
 
 @pytest.fixture
@@ -127,9 +133,11 @@ def test_a_sweep_keeps_its_best_trial_and_says_what_it_cost(run: Path) -> None:
     assert open_artefact(run / "sweeps" / "gru4rec" / "best", "backbone", verify=True).digest == artefact.digest
 
 
-def test_pretraining_with_the_best_settings_gives_the_best_model(run: Path) -> None:
+def test_pretraining_with_the_best_settings_gives_the_best_model(run: Path, dataset: Path) -> None:
     answer = sweep(run, model="bsarec")
     assert answer.exit_code == 0, (answer.output, answer.exception)
+    (run / "dataset").unlink()
+    (run / "dataset").symlink_to(intact(dataset))
     best = run / "sweeps" / "bsarec" / "best.toml"
     again = CliRunner().invoke(pretrain_command, ["--run", str(run), "--config", str(best)])
     assert again.exit_code == 0, (again.output, again.exception)
