@@ -51,11 +51,11 @@ class OwnCore:
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
-        """Let the calling thread, and those it starts, run on every core: long work beside the rankings."""
+        """Keep the calling thread, and those it starts, off the rankings' core: long work beside them."""
         if self.core is None:
             yield
             return
-        os.sched_setaffinity(0, self._before)
+        os.sched_setaffinity(0, self._before - {self.core})
         try:
             yield
         finally:
