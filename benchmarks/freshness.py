@@ -26,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 
+SEED = 2  # of the sessions ranked meanwhile
 TARGET_MS = 100.0
 TARGET_QUANTILE = 0.99
 SYNTHETIC_ITEMS = 12_101
@@ -197,7 +198,7 @@ def command(
         serving = stack.enter_context(ServerProcess("ranking", scratch, *places))
         ranking = stack.enter_context(RankingClient(serving.address, timeout=10.0))
         items = ranking.info().items
-        requests = SessionSource.from_bundle(bundle.parts).requests(2000, np.random.default_rng(2))
+        requests = SessionSource.from_bundle(bundle.parts).requests(2000, np.random.default_rng(SEED))
 
         measured(ranking, insert, 0, 1)
         polled, awaited, known = [], [], []
@@ -226,6 +227,7 @@ def command(
             "from": "the commit of the store" if direct else "the OK of EmbedItem",
             "to": "the first RankSession reply with the item, calls included",
             "load_per_s": rate,
+            "seed": SEED,
         },
         "figures": {
             **figures,
