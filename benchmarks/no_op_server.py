@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from services.commands.serve import READ_ON_SERVING_THREAD
+
 METHOD = "/benchmark.NoOp/Call"
 
 
@@ -23,7 +25,7 @@ class NoOp(grpc.GenericRpcHandler):
 
 def main() -> None:
     # As `llmgr serve ranking --own-core` has it.
-    os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
+    os.environ.setdefault("GRPC_EXPERIMENTS", READ_ON_SERVING_THREAD)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     server = grpc.server(ThreadPoolExecutor(8), handlers=(NoOp(),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -32,7 +32,7 @@ class ServeSettings(Section):
         ranking_slots: requests that may compute at the same time in one process; more only adds contention for the
             interpreter lock.
         joint_scan_items: rows from which on rankings that wait for the table are scored in one pass over it; 0 never.
-        joint_scan_sessions: rankings in one pass.
+        joint_scan_sessions: rankings in one pass; each takes four bytes an item.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
         max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
         stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.

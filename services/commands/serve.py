@@ -19,8 +19,8 @@ from services.commands.serve_replication import publisher, replica
 # One thread a process: a ranking takes a fraction of a millisecond, and threads of a numeric library that wait for each other
 # take more than they give. Only a library that is not loaded yet reads these.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# gRPC's newer way of reading sockets, on threads of its own, hands every call from thread to thread twice more: a quarter fewer
-# sessions a second on one core (docs/load.md). Whoever sets the variable decides.
+# gRPC's newer way of reading sockets, on threads of its own, hands every call from thread to thread twice more: a fifth fewer
+# sessions a second on one core (docs/ranking-service.md). Whoever sets the variable decides.
 READ_ON_SERVING_THREAD = "-event_engine_listener"
 
 

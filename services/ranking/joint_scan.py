@@ -49,7 +49,7 @@ class JointScan:
         slots: threading.Semaphore,
         smallest: int | None,
         most: int,
-        observe: Callable[[int], None] = lambda sessions: None,
+        observe: Callable[[int], None],
     ) -> None:
         self._slots = slots
         self._smallest = smallest
@@ -58,10 +58,6 @@ class JointScan:
         self._guard = threading.Lock()
         self._running = False
         self._waiting: list[_Wanted] = []
-
-    def turn(self) -> ScanTurn:
-        """For one ranking."""
-        return ScanTurn(self)
 
     def pays(self, rows: ItemRows) -> bool:
         """Whether the table is large enough."""

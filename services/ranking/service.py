@@ -15,7 +15,7 @@ from services.contract import ranking_service_pb2 as messages
 from services.ranking.admission import BoundedPool, seconds_since_arrival
 from services.ranking.answers import rank_query
 from services.ranking.current_ranker import CurrentRanker
-from services.ranking.joint_scan import JointScan
+from services.ranking.joint_scan import JointScan, ScanTurn
 from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
 from services.ranking.shadow_scan import ShadowScan
@@ -131,7 +131,7 @@ class RankingMethods:
         # gRPC drops a call whose deadline passes in its queue, but lets one that has started run on, in vain.
         if not self._slots.acquire(timeout=min(_remaining(context), LONGEST_TURN_SECONDS)):
             raise deadline_exceeded()
-        began, turn = time.perf_counter(), self._scan.turn()
+        began, turn = time.perf_counter(), ScanTurn(self._scan)
         try:
             with self._watchdog.watched():
                 queued += began - asked

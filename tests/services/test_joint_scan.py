@@ -12,7 +12,7 @@ from bundle_fixture import free_port_settings
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 from llmgr_core.ranker.snapshot import scanned
 from services.client import RankingClient
-from services.ranking.joint_scan import JointScan
+from services.ranking.joint_scan import JointScan, ScanTurn
 from services.ranking.server import RankingServer
 
 COUNT = BLOCK_ROWS + 100
@@ -47,7 +47,7 @@ class Stage:
         def run() -> None:
             with self.slots:
                 try:
-                    self.scores[number] = self.scan.turn()(rows, query, cosine, between)
+                    self.scores[number] = ScanTurn(self.scan)(rows, query, cosine, between)
                 except BaseException as error:
                     self.failures[number] = error
 
