@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from llmgr_core.settings import Settings
 from llmgr_core.store import Encoder, StoreError, StoreWriter, metadata
 from llmgr_core.store.item_encoder import ItemEncoder
-from services.embedding.service import FULL_NAME, EmbeddingService
+from services.embedding.service import CONTRACT, EmbeddingService
 from services.observability.tracing import tracer_of
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
@@ -91,7 +91,8 @@ async def start(
     """
     # Threads of the channel would answer "address in use" only after the store was opened.
     require_free_port(settings.serve.host, settings.serve.embedding_port)
-    observer = CallObserver("embedding", CollectorRegistry(), tracer=tracer_of(settings.serve.tracing, "embedding"))
+    tracer = tracer_of(settings.serve.tracing, "embedding")
+    observer = CallObserver("embedding", CollectorRegistry(), CONTRACT.methods_by_name, tracer=tracer)
     security = ServerSecurity(settings.serve.security, observer)
     security.require_safe_host(settings.serve.host)
     if next_encoder is not None and next_encoder.fingerprint == encoder.fingerprint:
@@ -107,8 +108,8 @@ async def start(
         changed_over = next_encoder is not None and store.active_fingerprint() == next_encoder.fingerprint
         active, other = (next_encoder, encoder) if next_encoder is not None and changed_over else (encoder, next_encoder)
         service = EmbeddingService(active, store, settings, observer, other=other, change_over=not changed_over)
-        health = AsyncHealth(server, FULL_NAME)
-        add_service(server, FULL_NAME, service.methods())
+        health = AsyncHealth(server, CONTRACT.full_name)
+        add_service(server, CONTRACT.full_name, service.methods())
         await server.start()
         listening = Listening(settings.serve.host, port, page.port if page else None)
         store.announce(listening.address)

@@ -30,7 +30,7 @@ from services.server.async_methods import Context, server_stream_method, stream_
 from services.server.errors import RequestError
 from services.server.observation import CallObserver
 
-FULL_NAME = "llmgr.v1.EmbeddingService"
+CONTRACT = messages.DESCRIPTOR.services_by_name["EmbeddingService"]
 WATCH_BLOCK = 256
 # A watcher is woken by a commit; the timeout only bounds how long it takes to notice that the server stops.
 WATCH_WAIT_S = 0.5

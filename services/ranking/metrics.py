@@ -6,6 +6,7 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.contract import ranking_service_pb2 as messages
 from services.contract import timing_pb2
 from services.observability.versions import Versions
 from services.ranking.current_ranker import CurrentRanker
@@ -14,7 +15,7 @@ STAGE_BUCKETS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.0
 RECALL_BUCKETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.9999, 1.0)
 NANOSECONDS = 1e9
 SCAN_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-METHODS = ("RankSession", "RankSessions", "GetInfo")
+METHODS = tuple(messages.DESCRIPTOR.services_by_name["RankingService"].methods_by_name)
 
 
 class RankingMetrics:

@@ -25,7 +25,7 @@ from services.ranking.change_follower import ChangeFollower
 from services.ranking.control import RankingControl
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
-from services.ranking.metrics import RankingMetrics
+from services.ranking.metrics import METHODS, RankingMetrics
 from services.ranking.own_core import OwnCore
 from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
@@ -76,7 +76,7 @@ class RankingServer:
         self._settings = settings
         self.registry = CollectorRegistry()
         tracer = tracer_of(settings.tracing, "ranking")
-        self._observer = CallObserver("ranking", self.registry, log_successes=settings.log_successes, tracer=tracer)
+        self._observer = CallObserver("ranking", self.registry, METHODS, log_successes=settings.log_successes, tracer=tracer)
         self._security = ServerSecurity(settings.security, self._observer)
         self._security.require_safe_host(settings.host)
         served = signature_of(bundle_path, store_path)

@@ -18,7 +18,7 @@ from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
 from services.ranking.admission import BoundedPool, run_on
 from services.ranking.current_ranker import CurrentRanker
-from services.ranking.metrics import RankingMetrics
+from services.ranking.metrics import METHODS, RankingMetrics
 from services.ranking.service import RankingMethods
 from services.ranking.watchdog import Watchdog
 from services.security.scopes import HEALTH
@@ -56,7 +56,7 @@ class WarmUp(grpc.GenericRpcHandler):
         self._path: str | None = HEALTH + secrets.token_hex(16)
         registry = CollectorRegistry()
         answers = RankingMethods(current, settings, RankingMetrics(registry), watchdog, pool)
-        observer = CallObserver("ranking", registry, log_successes=False)
+        observer = CallObserver("ranking", registry, METHODS, log_successes=False)
         self._handler = unary_method("RankSession", messages.RankSessionRequest, answers.rank_session, observer)
         run_on(self._handler, pool)
         self._pool = pool

@@ -69,6 +69,8 @@ class CallObserver:
     Args:
         service: short name for metrics and logs, "embedding" or "ranking".
         registry: where the metrics live; one per server, so that several servers fit into one process.
+        methods: those of the service. Their series are there from the start, as zeros: a rate over a series that appears
+            with its first call misses that call.
         log_successes: write a line for calls that went well too; a ranking server has too many of them.
         tracer: records calls; None records none.
     """
@@ -77,6 +79,7 @@ class CallObserver:
         self,
         service: str,
         registry: CollectorRegistry,
+        methods: Iterable[str],
         *,
         log_successes: bool = True,
         tracer: CallTracer | None = None,
@@ -95,6 +98,8 @@ class CallObserver:
         self._running = Gauge(f"{prefix}_calls_running", "Calls in the server now", ["method"], registry=registry)
         # Looking a series up by its labels costs more than counting in it.
         self._series: dict[tuple[str, grpc.StatusCode], tuple[Gauge, Counter, Histogram]] = {}
+        for method in methods:
+            self._series_of(method, grpc.StatusCode.OK)
 
     def started(
         self, method: str, metadata: Iterable[tuple[str, str | bytes]] | None = None, request_id: str = ""

@@ -107,6 +107,12 @@ def test_the_store_of_another_model_is_refused_and_both_are_named(tmp_path):
         pass
 
 
+def calls_running(metrics_port):
+    """Calls in the server by method, but for the methods that have none."""
+    running = series(metrics_port)["llmgr_embedding_calls_running"]
+    return {labels["method"]: number for labels, number in running if number}
+
+
 def watch_until_the_server_stops(client):
     with pytest.raises(ServiceError, match="stopping"):
         list(client.changes())
@@ -119,8 +125,7 @@ def test_sigterm_lets_calls_in_flight_finish_and_frees_the_store(tmp_path):
         watcher.start()
         with ThreadPoolExecutor(4) as pool:
             calls = [pool.submit(client.embed, Item(f"i{number}", title=f"{HELD}{go_on} {number}")) for number in range(4)]
-            running = "llmgr_embedding_calls_running"
-            wait_until(lambda: value(series(metrics_port), running, method="EmbedItem") == 4)
+            wait_until(lambda: calls_running(metrics_port) == {"EmbedItem": 4, "WatchChanges": 1})
             process.send_signal(signal.SIGTERM)
             # It is stopping now, and no call has ended.
             watcher.join(PATIENCE)

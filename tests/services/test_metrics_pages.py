@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from bundle_fixture import ITEMS, put
+from embedding_fixture import measured_service
 from metrics_page import Page, series, value
 from patience import PATIENCE, wait_until
 from prometheus_client import CollectorRegistry
@@ -92,6 +93,18 @@ def test_a_shed_call_is_counted_under_its_method(serve_ranking, monkeypatch):
     page = series(server.metrics_port)
     assert value(page, "llmgr_ranking_shed_total", method="RankSession") == 1
     assert value(page, "llmgr_ranking_calls_total", code="RESOURCE_EXHAUSTED") == 1
+
+
+def test_every_method_is_counted_from_zero_before_its_first_call(serve_ranking, tmp_path):
+    """A rate over a series that appears with its first call misses that call."""
+    page = series(serve_ranking(metrics_port=0).metrics_port)
+    for method in ("RankSession", "RankSessions", "GetInfo"):
+        assert value(page, "llmgr_ranking_calls_total", method=method, code="OK") == 0
+        assert value(page, "llmgr_ranking_calls_running", method=method) == 0
+    with measured_service(tmp_path) as (_, _, measured):
+        for method in ("EmbedItem", "EmbedItems", "GetItem", "DeleteItem", "WatchChanges"):
+            assert measured("calls_total", method=method, code="OK") == 0
+            assert measured("calls_running", method=method) == 0
 
 
 def test_pages_of_several_processes_are_one_with_a_label_for_each(serve_ranking):
