@@ -46,7 +46,7 @@ def test_it_ranks_through_grpc_before_it_says_serving_and_leaves_no_trace(catalo
         assert seen
         assert set(seen) == {health_pb2.HealthCheckResponse.NOT_SERVING}
         assert list(scratch.iterdir()) == []
-        assert server.registry.get_sample_value("llmgr_ranking_calls_total", {"method": "RankSession", "code": "OK"}) is None
+        assert server.registry.get_sample_value("llmgr_ranking_calls_total", {"method": "RankSession", "code": "OK"}) == 0
         assert server.registry.get_sample_value("llmgr_ranking_rank_seconds_count") == 0
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
             channel.unary_unary(path)(b"", timeout=PATIENCE)
