@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from input_files import Silent, write_rows, write_shop
+from killed_process import kill_when_named
 
 from llmgr_core.artefacts import Artefact, open_artefact
 from llmgr_core.data import Dataset, Item
@@ -182,15 +180,10 @@ def test_a_step_killed_outright_is_finished_by_the_next_run(tmp_path: Path) -> N
     assert sources.items is not None
     arguments = ["prepare", "--run", str(tmp_path / "run"), "--items", str(sources.items), "--sessions", str(sources.sessions)]
     arguments += ["--set", "data.items=all", "--set", "data.min_item_clicks=1"]
-    line = [sys.executable, "-c", "from llmgr_core.command_line.main import main; main()", *arguments]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    program = "from llmgr_core.command_line.main import main; main()"
+    kill_when_named(program, arguments, "checkpoints/texts/000000.parquet", tmp_path / "hook")
     partial = tmp_path / "run" / "dataset.partial"
-    deadline = time.monotonic() + 60
-    while not list(partial.glob("checkpoints/texts/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert partial.is_dir()
+    assert [path.name for path in partial.glob("checkpoints/texts/*")] == ["000000.parquet"]
     assert not (tmp_path / "run" / "dataset").exists()
     overrides = ("data.items=all", "data.min_item_clicks=1")
     finished = prepare(sources, tmp_path / "run", *overrides)

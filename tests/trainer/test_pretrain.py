@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from killed_process import kill_when_named
 from safetensors.torch import load_file
 
 from llmgr_core.encoders import EncoderSettings
@@ -197,18 +193,8 @@ def test_a_killed_process_is_taken_up_where_it_stood(prepared, tmp_path):
         (run / "dataset").symlink_to(prepared / "dataset")
     knobs = [*FAST, "--set", "pretrain.epochs=12", "--set", "pretrain.patience=12"]
     knobs += ["--set", "pretrain.checkpoint_minutes=1e-9", "--set", "threads=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from trainer.commands.pretrain import command; command()", "--run", str(cut), *knobs],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    checkpoint = cut / "backbone.partial" / "checkpoints" / CHECKPOINT_NAME
-    deadline = time.monotonic() + 300
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert checkpoint.exists()
+    program = "from trainer.commands.pretrain import command; command()"
+    kill_when_named(program, ["--run", str(cut), *knobs], f"checkpoints/{CHECKPOINT_NAME}", tmp_path / "hook")
     assert not (cut / "backbone").exists()
     torch.set_num_threads(1)
     for run in (cut, whole):

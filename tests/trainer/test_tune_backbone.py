@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from killed_process import kill_when_named
 
 from llmgr_core.artefacts import open_artefact
 from llmgr_core.commands.prepare import command as prepare_command
@@ -196,37 +192,23 @@ def raise_what_it_raised(result: Result) -> None:
     raise result.exception
 
 
-def process(run: Path) -> subprocess.Popen[bytes]:
-    arguments = ["--run", str(run), "--model", "gru4rec", "--trials", "3", *SMALL]
-    return subprocess.Popen(
-        [sys.executable, "-c", "from trainer.commands.tune_backbone import command; command()", *arguments, *OFTEN],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
 # A checkpoint at every step, so that a kill falls inside an epoch.
 OFTEN = ["--set", "pretrain.checkpoint_minutes=1e-9"]
 
 
-def kill_when(run: Path, seen: Path) -> None:
-    """Kill the sweep of a run as soon as a file is there."""
-    sweeping = process(run)
-    deadline = time.monotonic() + 300
-    while not seen.exists() and sweeping.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    sweeping.send_signal(signal.SIGKILL)
-    sweeping.wait()
-    assert seen.exists()
+def kill_in_trial(run: Path, number: int, place: Path) -> None:
+    """Sweep until the first checkpoint of a trial stands."""
+    arguments = ["--run", str(run), "--model", "gru4rec", "--trials", "3", *SMALL, *OFTEN]
+    program = "from trainer.commands.tune_backbone import command; command()"
+    kill_when_named(program, arguments, f"trials/{number:04}/checkpoints/{CHECKPOINT_NAME}", place)
 
 
 def test_a_sweep_killed_inside_its_trials_ends_as_if_it_had_not_been(run: Path, dataset: Path, tmp_path: Path) -> None:
     cut = with_dataset(tmp_path / "cut", dataset)
     places = cut / "sweeps" / "gru4rec"
-    kill_when(cut, places / "trials" / "0000" / "checkpoints" / CHECKPOINT_NAME)
+    kill_in_trial(cut, 0, tmp_path / "hook")
     assert not places.joinpath("trials.json").exists()
-    kill_when(cut, places / "trials" / "0001" / "checkpoints" / CHECKPOINT_NAME)
+    kill_in_trial(cut, 1, tmp_path / "hook")
     # What a power cut may leave besides: half a line, and the journal's lock.
     with (places / "study.jsonl").open("ab") as stream:
         stream.write(b'{"op_code":7,"wor')

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from killed_process import kill_when_named
 from tiny_models import write_tiny_causal
 from tiny_tuning import Shop, losses, tiny_settings, tune, write_shop
 
 from llmgr_core.settings import Settings
 from trainer.commands.tune import command
 from trainer.tune import two_stages
-from trainer.tune.checkpoint import read_checkpoint
+from trainer.tune.checkpoint import NAME, read_checkpoint
 
 CONFIG = Path(__file__).parents[2] / "configs" / "deepspeed-zero2.json"
+# Three processes, each of which imports everything: minutes on a machine with other work.
+pytestmark = pytest.mark.timeout(3600)
 # Nothing random within a step: then any number of processes computes the same batch.
 SAME_EVERYWHERE = {"stage1_epochs": 0, "stage2_examples": 64, "lora_dropout": 0.0, "thaw": "frozen", "following_weight": 0.0}
 
@@ -75,20 +73,14 @@ def test_a_run_cut_off_in_one_process_goes_on_in_two_along_the_same_loss_curve(
 
 @pytest.mark.slow
 def test_two_processes_killed_in_the_middle_go_on_in_one_along_the_same_loss_curve(
-    shop: Shop, settings: Settings, tmp_path: Path
+    shop: Shop, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tune_alone(shop, settings, tmp_path / "whole")
-    program = [sys.executable, "-c", "from trainer.commands.tune import command; command()", *arguments(shop, settings)]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
-    running = subprocess.Popen(program, env=environment, start_new_session=True)
-    checkpoints = shop.run / "tuned.partial" / "checkpoints"
-    deadline = time.monotonic() + 240
-    while running.poll() is None and time.monotonic() < deadline:
-        found = read_checkpoint(checkpoints) if checkpoints.is_dir() else None
-        if found and found[0].stage == 2 and found[0].step >= 3:
-            break
-        time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
-    assert (shop.run / "tuned.partial").is_dir(), "it was over before it could be killed"
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    program = "from trainer.commands.tune import command; command()"
+    # The first checkpoint stands between the stages.
+    kill_when_named(program, arguments(shop, settings), f"checkpoints/{NAME}", tmp_path / "hook", count=2)
+    found = read_checkpoint(shop.run / "tuned.partial" / "checkpoints")
+    assert found is not None
+    assert (found[0].stage, found[0].step) == (2, 3)
     assert tune_alone(shop, settings, shop.run / "tuned") == pytest.approx(whole, abs=1e-3)
