@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 
 import numpy as np
@@ -230,14 +231,15 @@ def test_readers_see_whole_states_while_a_writer_changes_rows(runtime: RankerRun
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for number in range(300):
+    # At least 300 changes, and on until the readers have had their turns.
+    for number in itertools.count():
         vector = new_vector(number)
-        runtime.apply(
-            [RowChange("item-3", vector), RowChange(f"new-{number}", vector), RowChange("item-4", vector)], sequence=number
-        )
+        new = RowChange(f"new-{number % 300}", vector)
+        runtime.apply([RowChange("item-3", vector), new, RowChange("item-4", vector)], sequence=number)
+        if torn or (number >= 299 and answers > 10):
+            break
     stop.set()
     for reader in readers:
         reader.join()
     assert not torn
-    assert answers > 10
     assert runtime.snapshot.num_items == ITEMS + 300
