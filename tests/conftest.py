@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Tests run on machines that also serve other work: one thread each keeps them fast and repeatable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +16,10 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 if not Path("/dev/nvidiactl").exists():
     # Triton decides at import whether its kernels run in the interpreter; compilation is checked in a process of its own.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Neither the clock nor luck decides: no example may take too long, and every run draws the same ones.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 
 def _home() -> Path:
