@@ -163,5 +163,7 @@ def _fold(text: str) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def _base(character: str) -> str:
-    # A sign is no letter, whatever it is made of ("™").
-    return unicodedata.normalize("NFKD", character)[0] if character.isalnum() else character
+    # A sign is no letter, whatever it is made of ("™"), and what a syllable of Hangul is made of is more than an accent.
+    if not character.isalnum() or _UNSPACED.match(character):
+        return character
+    return unicodedata.normalize("NFKD", character)[0]

@@ -38,6 +38,7 @@ def test_names_are_stable_made_up_and_each_brand_has_its_own():
     assert len(set(names)) == len(brands)
     assert all(re.fullmatch(r"[A-Z][a-z]{7}", name) for name in names)
     assert made_up_name("Olay") == "Tolitesu", "vectors made on one machine must be those of another"
+    assert made_up_name("설화수") != made_up_name("산해산")
     assert made_up_name("L'Oréal") == made_up_name("l'oreal") == made_up_name("L’OREAL")
 
 
@@ -49,6 +50,8 @@ def test_names_are_stable_made_up_and_each_brand_has_its_own():
         ("e.l.f. Studio, ELF Studio, elf-ish", "e.l.f.", "@ Studio, @ Studio, @-ish"),
         ("WEN by Chaz Dean oil", "WEN® by Chaz Dean", "@ oil"),
         ("資生堂化粧水 (資生堂)", "資生堂", "@化粧水 (@)"),
+        ("설화수 크림, 산해산 크림, 설화수의 향", "설화수", "@ 크림, 산해산 크림, @의 향"),
+        ("ガラスとカラス", "ガラス", "@とカラス"),
         ("Крем Чистая Линия ночной", "ЧИСТАЯ ЛИНИЯ", "Крем @ ночной"),
         ("Nothing of it", "Olay", "Nothing of it"),
         ("100% (cotton)", "***", "100% (cotton)"),
