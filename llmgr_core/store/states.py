@@ -8,6 +8,8 @@ import numpy as np
 
 from llmgr_core.store.records import Buffer
 
+ROWS_A_COPY = 1024
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -78,6 +80,9 @@ def vector_matrix(rows: list[Buffer | None], dimensions: int) -> tuple[np.ndarra
     size = 2 * dimensions
     present = np.fromiter((row is not None and len(row) == size for row in rows), dtype=bool, count=len(rows))
     vectors = np.zeros((len(rows), dimensions), dtype=np.float16)
-    sound = b"".join(row for row in rows if row is not None and len(row) == size)
-    vectors[present] = np.frombuffer(sound, dtype="<f2").reshape(-1, dimensions)
+    # In blocks, because each copy holds the interpreter, and a ranking server reads this beside its calls.
+    for start in range(0, len(rows), ROWS_A_COPY):
+        block = slice(start, start + ROWS_A_COPY)
+        sound = b"".join(row for row in rows[block] if row is not None and len(row) == size)
+        vectors[block][present[block]] = np.frombuffer(sound, dtype="<f2").reshape(-1, dimensions)
     return vectors, present

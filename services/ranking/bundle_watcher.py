@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -18,10 +15,10 @@ from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import Device, LiveRanker, store_identity
 from services.ranking.metrics import RankingMetrics
 from services.ranking.own_core import OwnCore
+from services.server.interpreter import in_the_background
 
 SECONDS_BEFORE_RETRY = 10.0
 LONGEST_JOIN_SECONDS = 5.0
-TURN_SECONDS = 0.00005
 
 log = structlog.get_logger(service="ranking")
 
@@ -133,7 +130,7 @@ class BundleWatcher(threading.Thread):
         if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
         try:
-            with self._own_core.elsewhere(), _short_turns():
+            with self._own_core.elsewhere(), in_the_background():
                 old = self._exchange()
         except Exception as error:
             if signature != self._refused:
@@ -162,14 +159,3 @@ class BundleWatcher(threading.Thread):
         except BaseException:
             ranker.close()
             raise
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Loading holds the interpreter for a moment only whenever a ranking wants it back, which one does a dozen times."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, TURN_SECONDS))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

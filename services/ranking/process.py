@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llmgr_core.settings.serve import ServeSettings
+from services.server.interpreter import settle_interpreter
 from services.server.observation import configure_logs
 from services.server.stopping import StopSignal
-
-# A thread that only has to refuse a call must not wait the usual 5 ms for the interpreter.
-SWITCH_SECONDS = 0.0005
 
 
 def serve_ranking(
@@ -32,7 +29,6 @@ def serve_ranking(
         LlmgrError: port in use, bundle or store that cannot be served.
     """
     configure_logs()
-    sys.setswitchinterval(SWITCH_SECONDS)
     if settings.workers > 1:
         _serve_by_workers(bundle_path, store_path, settings, on_ready)
     else:
@@ -44,7 +40,9 @@ def _serve_here(
 ) -> None:
     from services.ranking.server import RankingServer
 
-    with RankingServer(bundle_path, store_path, settings, end_when_stuck=True) as server, StopSignal() as stop:
+    server = RankingServer(bundle_path, store_path, settings, end_when_stuck=True)
+    settle_interpreter()
+    with server, StopSignal() as stop:
         on_ready(
             {
                 "address": server.address,

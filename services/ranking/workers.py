@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -25,6 +24,7 @@ from llmgr_core.settings.serve import ServeSettings
 from services.observability.merged_metrics import MergedMetrics
 from services.ranking.array_directory import SharedArrays, SharedDirectory
 from services.server.binding import require_free_port
+from services.server.interpreter import settle_interpreter
 from services.server.observation import MetricsPage, configure_logs
 from services.server.stopping import StopSignal
 
@@ -150,10 +150,7 @@ class Workers:
 def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, shared: Path, pipe: Connection[Any, Any]) -> None:
     """Serve in a process of its own until SIGTERM, or until the process that started it is gone."""
     configure_logs()
-    from services.ranking.process import SWITCH_SECONDS
     from services.ranking.server import RankingServer
-
-    sys.setswitchinterval(SWITCH_SECONDS)
 
     try:
         server = RankingServer(
@@ -163,6 +160,7 @@ def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, sha
         pipe.send({"error": error.args[0], "hint": error.hint})
         raise SystemExit(2) from None
     threading.Thread(target=_stop_with_parent, daemon=True).start()
+    settle_interpreter()
     with server, StopSignal() as stop:
         pipe.send(
             {

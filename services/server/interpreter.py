@@ -1,0 +1,39 @@
+"""Python's interpreter in a process that answers: one thread or one collection must not hold it for long."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# A thread that only has to refuse a call must not wait the usual 5 ms for the interpreter.
+SWITCH_SECONDS = 0.0005
+BACKGROUND_SWITCH_SECONDS = 0.00005
+
+
+def settle_interpreter() -> None:
+    """Short turns for threads, and no collection walks through what is loaded by now: modules, settings, the ranker.
+
+    For a process of its own, once everything is loaded and before it says that it serves. A full collection over all that takes
+    some 30 ms, in which nothing is answered.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def in_the_background() -> Iterator[None]:
+    """Work that makes many objects, beside calls: it holds the interpreter for a moment only whenever one wants it back, and
+    starts no collection.
+    """
+    seconds, collecting = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(min(seconds, BACKGROUND_SWITCH_SECONDS))
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(seconds)
+        if collecting:
+            gc.enable()
