@@ -19,7 +19,7 @@ from embedding_fixture import (
     settings_with,
 )
 from embedding_process import HELD
-from embedding_server_process import server_process
+from embedding_server_process import log_of, server_process
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from metrics_page import series, value
@@ -135,7 +135,7 @@ def test_sigterm_lets_calls_in_flight_finish_and_frees_the_store(tmp_path):
             assert sorted(one.result().sequence for one in calls) == [1, 2, 3, 4]
         # Well before the 600 s that calls in flight would have had: a watcher holds nothing up.
         assert process.wait(2 * PATIENCE) == 0
-        log = process.stderr.read()
+    log = log_of(store).read_text()
     lines = [json.loads(line) for line in log.splitlines()]
     assert {line["method"] for line in lines if line.get("code") == "OK"} == {"EmbedItem"}
     assert HELD not in log, "item texts are not for the log"
