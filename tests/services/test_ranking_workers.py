@@ -15,7 +15,7 @@ from services.client import RankingClient
 from services.client.calls import RetryPolicy
 from services.client.local_server import ServerProcess
 from services.load.process_usage import memory
-from services.ranking.array_directory import IN_MEMORY, PREFIX
+from services.ranking.array_directory import IN_MEMORY, PREFIX, USERS_NAME
 from services.ranking.synthetic_bundle import SyntheticBundle
 
 BIG_ITEMS = 80_000
@@ -69,10 +69,10 @@ def test_two_workers_hold_one_table(tmp_path):
 
 def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_path):
     """120 items fill no block of rows, but weights are shared; edits and a new bundle reach both workers."""
-    directories = set(IN_MEMORY.glob(f"{PREFIX}*"))
     once = RetryPolicy(attempts=8)
     with ServerProcess("ranking", tmp_path, *options(catalogue.bundle, catalogue.store)) as server:
-        mine = set(IN_MEMORY.glob(f"{PREFIX}*")) - directories
+        pids = server.facts["pids"]
+        mine = {next(IN_MEMORY.glob(f"{PREFIX}*/{USERS_NAME}/{pid}")).parents[1] for pid in pids}
         assert len(mine) == 1
 
         def answers(sequence: int = 0) -> set:
@@ -92,6 +92,6 @@ def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_p
         catalogue.write_bundle(seed=2)
         wait_until(lambda: len(now := answers()) == 1 and now.isdisjoint(first))
         # A worker that is killed is replaced, and its successor shares again.
-        os.kill(server.facts["pids"][0], signal.SIGKILL)
+        os.kill(pids[0], signal.SIGKILL)
         wait_until(lambda: len(answers()) == 1)
     assert not any(path.exists() for path in mine)
