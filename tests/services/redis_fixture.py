@@ -100,7 +100,7 @@ class Follower:
     def __init__(self, what: Any, registry: CollectorRegistry) -> None:
         self.what, self.registry = what, registry
         self.broken: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
