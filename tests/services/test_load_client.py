@@ -73,14 +73,18 @@ def test_a_stall_is_in_the_figures_of_every_call_that_was_due_in_it(serve_bytes)
     method = serve_bytes(answer)
     times = np.arange(0.0, 1.5, 0.005)
     requests = [b"stall" if number == 100 else b"go" for number in range(len(times))]
-    outcomes = run(LoadPlan.of_one(method, times, requests, timeout=PATIENCE))
-    assert outcomes.statuses() == {"OK": len(times)}
-    began, ended = stall_in(outcomes)
-    during = (outcomes.due > began) & (outcomes.due < ended)
-    assert during.sum() >= 20
-    # Each waited from when it was due until the server went on, and they were on their way while it stood still.
-    assert (outcomes.milliseconds[during] >= (ended - outcomes.due[during]) * 1e3).all()
-    assert (outcomes.sent[during] < ended).mean() > 0.5
+    # On a busy machine the client itself may stand still, so that few calls are due, or sent, while the server does.
+    for _ in range(10):
+        outcomes = run(LoadPlan.of_one(method, times, requests, timeout=PATIENCE))
+        assert outcomes.statuses() == {"OK": len(times)}
+        began, ended = stall_in(outcomes)
+        during = (outcomes.due > began) & (outcomes.due < ended)
+        # Each waited from when it was due until the server went on.
+        assert (outcomes.milliseconds[during] >= (ended - outcomes.due[during]) * 1e3).all()
+        if during.sum() >= 20 and (outcomes.sent[during] < ended).mean() > 0.5:
+            break
+    else:
+        pytest.fail("calls were not on their way while the server stood still")
     assert outcomes.summary()["p90_ms"] > 300
     closed = run(LoadPlan.of_one(method, np.zeros(len(times)), requests, timeout=PATIENCE, in_flight=1))
     began, ended = stall_in(closed)
