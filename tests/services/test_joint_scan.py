@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
 from bundle_fixture import free_port_settings
+from patience import PATIENCE, wait_until
 
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 from llmgr_core.ranker.snapshot import scanned
@@ -16,7 +16,6 @@ from services.ranking.joint_scan import JointScan, ScanTurn
 from services.ranking.server import RankingServer
 
 COUNT = BLOCK_ROWS + 100
-SOON = 60.0
 
 
 def table(seed: int) -> ItemRows:
@@ -41,7 +40,7 @@ class Stage:
 
     def hold(self) -> None:
         self.reached.set()
-        assert self.go_on.wait(SOON)
+        assert self.go_on.wait(PATIENCE)
 
     def want(self, number: int, rows: ItemRows, query: np.ndarray, cosine: bool = True, between=None) -> None:
         def run() -> None:
@@ -55,15 +54,12 @@ class Stage:
         self.threads[-1].start()
 
     def until_waiting(self, count: int) -> None:
-        end = time.monotonic() + SOON
-        while len(self.scan._waiting) < count:
-            assert time.monotonic() < end
-            time.sleep(0.001)
+        wait_until(lambda: len(self.scan._waiting) >= count)
 
     def finish(self) -> None:
         self.go_on.set()
         for thread in self.threads:
-            thread.join(SOON)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
@@ -71,7 +67,7 @@ class Stage:
 def test_those_who_come_during_a_pass_share_the_next_one(cosine):
     stage, rows, asked = Stage(), table(1), queries(4)
     stage.want(0, rows, asked[0], cosine, stage.hold)
-    assert stage.reached.wait(SOON)
+    assert stage.reached.wait(PATIENCE)
     for number in (1, 2, 3):
         stage.want(number, rows, asked[number], cosine)
     stage.until_waiting(3)
@@ -84,7 +80,7 @@ def test_those_who_come_during_a_pass_share_the_next_one(cosine):
 def test_no_pass_is_for_more_than_the_most_nor_for_two_tables():
     stage, rows, other, asked = Stage(most=2), table(1), table(2), queries(5)
     stage.want(0, rows, asked[0], True, stage.hold)
-    assert stage.reached.wait(SOON)
+    assert stage.reached.wait(PATIENCE)
     for number, where in enumerate((rows, other, rows, rows), start=1):
         stage.want(number, where, asked[number])
         stage.until_waiting(number)
@@ -102,7 +98,7 @@ def test_a_ranking_that_is_given_up_in_its_pass_does_not_take_the_next_one_with_
         raise TimeoutError("nobody waits any more")
 
     stage.want(0, rows, asked[0], True, give_up)
-    assert stage.reached.wait(SOON)
+    assert stage.reached.wait(PATIENCE)
     stage.want(1, rows, asked[1])
     stage.until_waiting(1)
     stage.finish()
@@ -126,18 +122,18 @@ def test_a_server_ranks_alike_with_and_without(catalogue):
     plain = free_port_settings(joint_scan_items=0)
     shared = free_port_settings(joint_scan_items=1)
     with RankingServer(catalogue.bundle, catalogue.store, plain) as server, RankingClient(server.address) as client:
-        alone = [[item.item_id for item in client.rank(session, timeout=SOON).items] for session in sessions]
+        alone = [[item.item_id for item in client.rank(session, timeout=PATIENCE).items] for session in sessions]
     with RankingServer(catalogue.bundle, catalogue.store, shared) as server, RankingClient(server.address) as client:
         together: dict[int, list[str]] = {}
 
         def ask(number: int) -> None:
-            together[number] = [item.item_id for item in client.rank(sessions[number], timeout=60.0).items]
+            together[number] = [item.item_id for item in client.rank(sessions[number], timeout=PATIENCE).items]
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(sessions))]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(SOON)
+            thread.join(PATIENCE)
         passes = server.registry.get_sample_value("llmgr_ranking_scan_sessions_sum")
     assert [together[number] for number in range(len(sessions))] == alone
     assert passes >= len(sessions)
