@@ -18,6 +18,7 @@ from llmgr_core.data.item import Item
 from llmgr_core.settings import load_settings
 from services.client import ClientSecurity, EmbeddingClient, RankingClient
 from services.embedding.background import serve_in_background
+from services.observability import merged_metrics
 from services.observability.dashboard import dashboard
 from services.observability.merged_metrics import MergedMetrics
 from services.ranking.server import RankingServer
@@ -40,6 +41,7 @@ def exported(tmp_path_factory):
     security = server_settings(pair, tokens=token_file(directory))
     overrides = [f"serve.security.{name}={value}" for name, value in security.items()]
     with (
+        pytest.MonkeyPatch.context() as patched,
         RankingServer(catalogue.bundle, catalogue.store, free_port_settings(security=security, metrics_port=0)) as ranking,
         serve_in_background(
             encoder_around(ControlledModel()), directory / "own", settings_with(*overrides, "embed.metrics_port=0")
@@ -52,6 +54,7 @@ def exported(tmp_path_factory):
             client.rank(["item-0"])
         with EmbeddingClient(embedding.address, timeout=PATIENCE, security=trusted) as client:
             client.embed(Item("a", title="lamp"))
+        patched.setattr(merged_metrics, "PAGE_SECONDS", PATIENCE)
         registry = CollectorRegistry()
         registry.register(MergedMetrics(lambda: {0: ranking.metrics_port}))
         merged = MetricsPage(registry, 0)

@@ -20,6 +20,7 @@ from llmgr_core import __version__
 from services.client import RankingClient, ServiceError
 from services.client.calls import RetryPolicy
 from services.client.local_server import ServerProcess
+from services.observability import merged_metrics
 from services.observability.merged_metrics import MergedMetrics
 from services.ranking import change_follower
 from services.server.observation import MetricsPage
@@ -107,8 +108,9 @@ def test_every_method_is_counted_from_zero_before_its_first_call(serve_ranking, 
             assert measured("calls_running", method=method) == 0
 
 
-def test_pages_of_several_processes_are_one_with_a_label_for_each(serve_ranking):
+def test_pages_of_several_processes_are_one_with_a_label_for_each(serve_ranking, monkeypatch):
     """Two real servers stand for two workers; a third has died."""
+    monkeypatch.setattr(merged_metrics, "PAGE_SECONDS", PATIENCE)
     servers = [serve_ranking(metrics_port=0) for _ in range(2)]
     for calls, server in enumerate(servers, 1):
         with RankingClient(server.address, timeout=PATIENCE) as client:
