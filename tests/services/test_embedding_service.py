@@ -274,6 +274,8 @@ def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(c
         wait_until(lambda: measured("queued_texts") == 1)
         with pytest.raises(ServiceError):
             client.embed(Item("hasty", title="shared"), timeout=0.3)
+        # The server has heard of it.
+        wait_until(lambda: measured("calls_running", method="EmbedItem") == 2)
         model.running.set()
         first.result()
         assert patient.result().sequence == 2
