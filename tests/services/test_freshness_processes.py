@@ -65,15 +65,14 @@ def test_nothing_acknowledged_is_lost_when_the_embedding_server_is_killed(live):
     stop = threading.Event()
 
     def insert(address: str, first: int) -> None:
-        with EmbeddingClient(address, retry=RetryPolicy(attempts=1)) as client:
-            number = first
-            while not stop.is_set():
+        with EmbeddingClient(address, timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as client:
+            # Together fewer than one ranking holds, however late this server is killed.
+            for number in range(first, first + 250):
                 try:
                     embedded = client.embed(lamp(number))
                 except ServiceError:
                     return
                 acknowledged[embedded.item_id] = embedded.sequence
-                number += 1
 
     def rank(address: str) -> None:
         with RankingClient(address, timeout=PATIENCE, retry=RetryPolicy(attempts=1)) as client:
@@ -87,7 +86,7 @@ def test_nothing_acknowledged_is_lost_when_the_embedding_server_is_killed(live):
     with ServerProcess("ranking", directory, *places(catalogue)) as ranking:
         with ServerProcess("embedding", directory, *places(catalogue)) as embedding:
             workers = [threading.Thread(target=insert, args=(embedding.address, 1000 * one)) for one in (1, 2, 3)]
-            workers.append(threading.Thread(target=rank, args=(ranking.address,)))
+            workers.append(threading.Thread(target=rank, args=(ranking.address,), daemon=True))
             for worker in workers:
                 worker.start()
             wait_until(lambda: len(acknowledged) >= 30)
