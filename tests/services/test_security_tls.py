@@ -128,13 +128,15 @@ def test_a_certificate_swapped_under_load_fails_no_call(serve_ranking, authority
     security, failures, calls = authority.client(own), [], [0, 0]
     stop = threading.Event()
 
-    def ask(number: int) -> None:
-        kept = RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES, security=security)
+    def client() -> RankingClient:
+        return RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES, security=security)
+
+    def ask(number: int, kept: RankingClient) -> None:
         while not stop.is_set():
             try:
                 kept.rank(["item-1"], top_k=1)
                 if number:
-                    with RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES, security=security) as fresh:
+                    with client() as fresh:
                         fresh.rank(["item-1"], top_k=1)
             except InputError:
                 continue  # the two files of `own` did not belong together just then; a program starts again
@@ -143,7 +145,8 @@ def test_a_certificate_swapped_under_load_fails_no_call(serve_ranking, authority
             calls[number] += 1
         kept.close()
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    # Opened before anything is renewed: here nobody starts again.
+    threads = [threading.Thread(target=ask, args=(number, client()), daemon=True) for number in range(2)]
     for thread in threads:
         thread.start()
     serials = set()
