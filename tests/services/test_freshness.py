@@ -96,7 +96,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=changes, looks=st.sets(st.integers(0, 11)))
 def test_following_ends_where_loading_begins(tmp_path_factory, history, looks):
     """Whatever happened, and whenever the follower looked: the rows are those of a ranker that loads the store at the end."""

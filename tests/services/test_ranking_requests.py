@@ -186,7 +186,7 @@ def test_ids_that_are_not_utf8_are_an_invalid_argument(shared_server):
     assert "UTF-8" in raised.value.details()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(payload=st.binary(max_size=64))
 def test_no_bytes_at_all_bring_out_an_internal_error(raw_channel, payload):
     try:
