@@ -33,7 +33,7 @@ def test_a_new_bundle_is_served_between_two_requests(serve_ranking, catalogue):
                 except Exception as error:
                     failures.append(error)
 
-    asking = threading.Thread(target=ask)
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     wait_until(lambda: len(answers) > 5)
     catalogue.write_bundle(seed=2)

@@ -64,7 +64,7 @@ def test_a_metrics_port_in_use_is_an_error_and_leaves_nothing_running(serve_rank
     before = threading.active_count()
     with pytest.raises(LlmgrError, match=str(taken)):
         RankingServer(catalogue.bundle, catalogue.store, free_port_settings(metrics_port=taken))
-    assert threading.active_count() <= before + 1
+    wait_until(lambda: threading.active_count() <= before + 1)
 
 
 def test_another_interface_than_loopback_is_refused_in_plain_text(catalogue):

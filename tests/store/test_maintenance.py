@@ -221,7 +221,7 @@ def test_a_reader_goes_on_while_the_store_is_compacted_and_the_next_one_reads_th
         reader.stdin.flush()
         assert reader.stdout.readline() == "34 30\n"
         reader.stdin.close()
-        assert reader.wait(20) == 0
+        assert reader.wait() == 0
     assert verify_store(path).problems == []
 
 

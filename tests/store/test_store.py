@@ -228,7 +228,7 @@ def test_a_reader_in_another_process_follows_a_map_that_grows(tmp_path):
                 expected = 1 + 200 * (round_number + 1)
                 assert reader.stdout.readline().split() == [str(expected), str(expected)]
             reader.stdin.close()
-            assert reader.wait(10) == 0
+            assert reader.wait() == 0
 
 
 def test_a_second_writer_is_refused_and_told_who_writes(tmp_path):
