@@ -177,9 +177,10 @@ def test_commands_train_once_evaluate_and_explain_themselves(prepared):
     for name in ("test-buckets.svg", "test-differences.svg"):
         assert (prepared / "evaluation" / "plots" / name).read_text().startswith("<?xml")
 
-    nobody = CliRunner().invoke(evaluate_command, [*run, "--set", "evaluate.reference=nobody"])
-    assert isinstance(nobody.exception, SettingsError)
-    assert "there are popularity, sknn, floor, backbone, or auto" in str(nobody.exception)
+    for absent in ("nobody", "teacher"):
+        nobody = CliRunner().invoke(evaluate_command, [*run, "--set", f"evaluate.reference={absent}"])
+        assert isinstance(nobody.exception, SettingsError)
+        assert "there are popularity, sknn, floor, backbone, or auto" in str(nobody.exception)
 
     same_seed = CliRunner().invoke(evaluate_command, [*run, "--seed-run", str(prepared)])
     assert isinstance(same_seed.exception, ArtefactError)

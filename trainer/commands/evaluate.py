@@ -67,17 +67,19 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
     from llmgr_core.data import Dataset
     from llmgr_core.evaluation import evaluate
     from llmgr_core.evaluation.results import SplitRanks
+    from llmgr_core.evaluation.retention import TEACHER
 
     artefact = open_artefact(step.run.dataset, "dataset")
     dataset = Dataset.open(artefact)
     batch_size = step.settings.evaluate.batch_size
     splits: dict[str, SplitRanks] = {}
-    if step.settings.evaluate.teacher_examples and step.run.tuned.is_dir():
+    if _asks_teacher(step):
         # Found missing now rather than after everything else has been ranked.
         open_artefact(step.run.tuned, "tuned").require_same_lineage(open_artefact(step.run.backbone, "backbone"))
     scorers = _scorers(step, dataset)
     more = _new_item_scorers(step, dataset, scorers) if len(dataset.heldout) else {}
-    _require_reference(step, [one.name for one in (*scorers, *(one for added in more.values() for one in added))])
+    names = [one.name for one in (*scorers, *(one for added in more.values() for one in added))]
+    _require_reference(step, [*names, TEACHER] if _asks_teacher(step) else names)
     for split, examples in (("test", dataset.test), ("heldout", dataset.heldout)):
         if not len(examples):
             continue
@@ -101,11 +103,14 @@ def _rank_everything(step: Step) -> tuple[dict[str, SplitRanks], Dataset]:
 def _require_reference(step: Step, names: Sequence[str]) -> None:
     """Refuse a reference that nobody is, before anything is ranked."""
     wanted = step.settings.evaluate.reference
-    if wanted in ("auto", *names) or (wanted == "teacher" and step.settings.evaluate.teacher_examples):
-        return
-    raise SettingsError(
-        f"evaluate.reference={wanted!r} is no scorer of {step.run.root}", f"there are {', '.join(names)}, or auto"
-    )
+    if wanted not in ("auto", *names):
+        raise SettingsError(
+            f"evaluate.reference={wanted!r} is no scorer of {step.run.root}", f"there are {', '.join(names)}, or auto"
+        )
+
+
+def _asks_teacher(step: Step) -> bool:
+    return bool(step.settings.evaluate.teacher_examples) and step.run.tuned.is_dir()
 
 
 def _scorers(step: Step, dataset: Dataset) -> list[Scorer]:
@@ -163,14 +168,14 @@ def _with_teacher(
     from llmgr_core.evaluation import evaluate
     from llmgr_core.evaluation.results import SplitRanks
 
-    limit = step.settings.evaluate.teacher_examples
-    if not limit or not step.run.tuned.is_dir():
+    if not _asks_teacher(step):
         return {}
     from trainer.tune.teacher import Teacher
 
     tuned = open_artefact(step.run.tuned, "tuned")
     tuned.require_same_lineage(dataset.artefact)
-    places = np.unique(np.linspace(0, len(examples) - 1, min(limit, len(examples))).round().astype(np.int64))
+    limit = min(step.settings.evaluate.teacher_examples, len(examples))
+    places = np.unique(np.linspace(0, len(examples) - 1, limit).round().astype(np.int64))
     some = examples.select(places)
     teacher = Teacher.load(tuned, dataset, open_artefact(step.run.backbone, "backbone"), step.settings.engine, step.reporter)
     found = {name: one.select(places) for name, one in ranks.items()}
@@ -231,7 +236,9 @@ def _mean_of_seeds(runs: Sequence[Path], step: Step) -> dict[str, Any]:
     if len(set(seeds)) != len(seeds):
         raise ArtefactError(f"runs with the seeds {seeds}: a mean over seeds needs different ones", "set `seed` in each run")
     shared = [split for split in read[0][1] if all(split in splits for _, splits in read)]
-    _require_reference(step, list(dict.fromkeys(name for split in shared for name in read[0][1][split].ranks)))
+    ranked = dict.fromkeys(name for split in shared for name in read[0][1][split].ranks)
+    everywhere = [name for name in ranked if any(all(name in splits[split].ranks for _, splits in read) for split in shared)]
+    _require_reference(step, everywhere)
     splits = {split: [one[split] for _, one in read] for split in shared}
     return _results(protocols[0]["data"], splits, step, seeds, protocols[0]["dataset"])
 
