@@ -65,6 +65,7 @@ class Replica:
         self._ready = False
         self._cursor = ""
         self._damaged_at = ""
+        self._unreadable: tuple[str, str] | None = None
         self._first_seen: Source | None = None
         self._wanted: str | None = None
         self._pruning: Iterator[None] | None = None
@@ -148,6 +149,7 @@ class Replica:
             # Once may be the way here; twice is what Redis holds, and only a copy brings these changes.
             if self._damaged_at == self._cursor:
                 self._want("damaged")
+                self._unreadable = store.epoch, last
             self._damaged_at = self._cursor
             return
         except DivergedError as error:
@@ -202,11 +204,22 @@ class Replica:
                 self._store = ReplicaStore(self._path)
         receiver.end()
         assert self._store is not None
-        self._wanted, self._cursor, self._damaged_at, self._pruning = None, "", "", None
+        self._wanted, self._cursor, self._damaged_at, self._pruning = None, self._cursor_behind_damage(self._store), "", None
         self._metrics.resyncs.labels(reason).inc()
         self._metrics.sequence.set(self._store.position)
         log.info("copy_in_place", reason=reason, epoch=self._store.epoch, sequence=self._store.position)
         self._announce()
+
+    def _cursor_behind_damage(self, copy: ReplicaStore) -> str:
+        """Behind messages of the copy's very sequence that could not be read and that the copy stands for; "" where none are.
+
+        A sequence has several messages where the source was described anew without a change.
+        """
+        unreadable, self._unreadable = self._unreadable, None
+        if unreadable is None:
+            return ""
+        epoch, last = unreadable
+        return last if epoch == copy.epoch and int(last.partition("-")[0]) == copy.position else ""
 
     def _announce(self) -> None:
         if self._store is not None and not self._ready:

@@ -190,7 +190,8 @@ def test_a_redis_that_comes_back_with_an_old_memory_is_brought_up_to_date(replic
         assert sum(resyncs(replica).values()) == 1
 
 
-def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication, catalogue, tmp_path, redis):
+@pytest.mark.parametrize("what", ["a change", "an encoder"])
+def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication, catalogue, tmp_path, redis, what):
     import redis as client
 
     with catalogue.writer() as writer:
@@ -200,6 +201,10 @@ def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication,
         insert(writer, 0, 1)
         wait_until(lambda: publisher.sample("llmgr_publisher_sequence") == writer.sequence(), "not published")
         link = client.Redis.from_url(redis.url)
+        if what == "an encoder":
+            # A second message of the same sequence.
+            writer.register(Encoder(OTHER_FINGERPRINT, 16, "no model"))
+            wait_until(lambda: link.xrevrange("llmgr:changes", count=1)[0][0].endswith(b"-1"), "not published")
         entry, fields = link.xrevrange("llmgr:changes", count=1)[0]
         message = bytearray(fields[b"block"])
         message[-10] ^= 4
@@ -210,7 +215,9 @@ def test_a_damaged_message_is_not_applied_and_a_whole_copy_mends_it(replication,
         assert replica.sample("llmgr_replica_damaged_messages_total") >= 2
         wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "the item did not come")
         insert(writer, 1, 1)
-        wait_until(lambda: is_copy(tmp_path / "replica", catalogue.store), "it did not go on")
+        wait_until(lambda: replica.sample("llmgr_replica_applied_changes_total") == 1, "it did not go on behind the message")
+        assert is_copy(tmp_path / "replica", catalogue.store)
+        assert sum(resyncs(replica).values()) == 1
         link.close()
 
 
