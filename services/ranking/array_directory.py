@@ -46,9 +46,11 @@ class SharedDirectory:
         if parent is None:
             parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
         _remove_abandoned(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self._lock: IO[bytes] = (self.path / LOCK_NAME).open("wb")
+        # Under another name until it is locked: an unlocked one looks abandoned to a server that starts just then.
+        made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
+        self._lock: IO[bytes] = (made / LOCK_NAME).open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path = made.rename(parent / made.name.removeprefix("."))
         for name in (ARRAYS_NAME, USERS_NAME):
             (self.path / name).mkdir()
 

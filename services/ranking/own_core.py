@@ -10,7 +10,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -77,8 +77,10 @@ class OwnCore:
 
 def _hold(cores: set[int]) -> None:
     """Hold every thread of this process, and those they start from now on, to these cores."""
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            os.sched_setaffinity(int(task.name), cores)
-        except ProcessLookupError:
-            continue  # it has just ended
+    held: set[int] = set()
+    # Again until there is none that a thread not held yet has started meanwhile.
+    while waiting := {int(task.name) for task in Path("/proc/self/task").iterdir()} - held:
+        for task in waiting:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.sched_setaffinity(task, cores)
+        held |= waiting

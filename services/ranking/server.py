@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,7 +99,8 @@ class RankingServer:
             own_core=self._own_core,
         )
         self._shadow = ShadowScan(settings.ann, self.metrics) if settings.ann.enabled else None
-        self._stopping = False
+        self._answering = self._draining = self._is_stuck = False
+        self._telling = threading.Lock()
         exit_after = settings.exit_when_stuck_s if end_when_stuck and settings.exit_when_stuck_s else None
         self._watchdog = Watchdog(settings.stuck_after_s, self._stuck, exit_after)
         self._operations = ThreadPoolExecutor(OPERATIONS_THREADS, "operations")
@@ -154,12 +156,13 @@ class RankingServer:
         except BaseException:
             self.stop()
             raise
-        self._health.set_serving(True)
+        self._answering = True
+        self._tell_health()
 
     def stop(self) -> None:
         """Say NOT_SERVING, refuse new calls, let those in flight finish within ``drain_s``, then let go of everything."""
-        self._stopping = True
-        self._health.set_serving(False)
+        self._answering = False
+        self._tell_health()
         time.sleep(self._settings.not_serving_s)
         drained = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
@@ -168,12 +171,17 @@ class RankingServer:
 
     def _stuck(self, stuck: bool) -> None:
         self.metrics.stuck.set(stuck)
-        if not self._stopping:
-            self._health.set_serving(not stuck)
+        self._is_stuck = stuck
+        self._tell_health()
 
     def _drain(self, draining: bool) -> None:
-        self._stopping = draining
-        self._health.set_serving(not draining)
+        self._draining = draining
+        self._tell_health()
+
+    def _tell_health(self) -> None:
+        # The watchdog, the admin service and the main thread each change one of the three.
+        with self._telling:
+            self._health.set_serving(self._answering and not self._draining and not self._is_stuck)
 
     def _close(self) -> None:
         self._warm_up.end()

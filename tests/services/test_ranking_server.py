@@ -158,7 +158,7 @@ def test_stopping_lets_calls_in_flight_finish(serve_ranking, slow_ranking):
         running = pool.submit(client.rank, ["item-1"])
         wait_until(lambda: server.ranking_pool.admitted)
         stopping = pool.submit(server.stop)
-        wait_until(lambda: server._stopping)
+        wait_until(lambda: not server._answering)
         time.sleep(0.1)
         slow_ranking.set()
         assert len(running.result().items) == 20

@@ -138,6 +138,16 @@ def test_a_drained_server_says_so_and_still_answers(operated):
     assert health(server) == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_a_server_that_is_stuck_does_not_say_serving_because_it_is_no_longer_drained(operated):
+    server, admin = operated
+    admin.drain()
+    server._stuck(True)
+    admin.drain(resume=True)
+    assert health(server) == health_pb2.HealthCheckResponse.NOT_SERVING
+    server._stuck(False)
+    assert health(server) == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_only_an_admin_token_opens_it_over_tls(serve_ranking, tmp_path):
     authority = Authority(tmp_path)
     security = server_settings(authority.issue("server"), tokens=token_file(tmp_path))
