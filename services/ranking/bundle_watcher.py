@@ -51,7 +51,7 @@ class BundleWatcher(threading.Thread):
         device: where sessions are ranked.
         arrays: where rows and weights are held; see LiveRanker.open.
         ann: approximate search; see LiveRanker.open.
-        own_core: the core that rankings run on, which loading is kept away from.
+        own_core: the core that rankings run on; loading steps back there.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class BundleWatcher(threading.Thread):
         self._retry_at = 0.0
 
     def run(self) -> None:
+        self._own_core.step_back()
         while not self._stopped.wait(self._poll_seconds):
             self.look()
 
@@ -130,7 +131,7 @@ class BundleWatcher(threading.Thread):
         if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
         try:
-            with self._own_core.elsewhere(), in_the_background():
+            with in_the_background():
                 old = self._exchange()
         except Exception as error:
             if signature != self._refused:

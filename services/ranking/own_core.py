@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
+
+BACKGROUND_NICENESS = 10
 
 log = structlog.get_logger(service="ranking")
 
@@ -49,17 +51,15 @@ class OwnCore:
             self._claim.close()
             self._claim = self.core = None
 
-    @contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Keep the calling thread, and those it starts, off the rankings' core: long work beside them."""
-        if self.core is None:
-            yield
-            return
-        os.sched_setaffinity(0, self._before - {self.core})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, {self.core} if self.core is not None else self._before)
+    def step_back(self) -> None:
+        """Let the process's other threads go before the calling one, from now on: for long work beside rankings.
+
+        Only on a core of its own. On one that it shares with other processes, these would come in between while the thread holds
+        the interpreter, and rankings would wait for them too.
+        """
+        if self.core is not None:
+            me = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, me, max(os.getpriority(os.PRIO_PROCESS, me), BACKGROUND_NICENESS))
 
     def _take(self, cores: list[int]) -> None:
         for core in cores:

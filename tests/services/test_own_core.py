@@ -16,6 +16,7 @@ from server_process import places
 from llmgr_core.store import Delete
 from services.client import RankingClient
 from services.client.local_server import ServerProcess
+from services.ranking.own_core import BACKGROUND_NICENESS
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores to choose from"
@@ -27,17 +28,19 @@ import json, os, socket, sys, threading
 from services.ranking.own_core import OwnCore
 bind = socket.socket.bind
 socket.socket.bind = lambda claim, name: bind(claim, name + sys.argv[1])
-waiting, elsewhere = threading.Event(), []
+waiting = threading.Event()
 older = threading.Thread(target=waiting.wait)
 older.start()
 core = OwnCore()
 core.claim()
 held = [sorted(os.sched_getaffinity(thread.native_id)) for thread in (threading.main_thread(), older)]
-with core.elsewhere():
-    elsewhere = sorted(os.sched_getaffinity(0))
-back = sorted(os.sched_getaffinity(0))
+loader = threading.Thread(target=lambda: (core.step_back(), loaded.set(), waiting.wait()))
+loaded = threading.Event()
+loader.start()
+loaded.wait()
+niceness = [os.getpriority(os.PRIO_PROCESS, one.native_id) for one in (threading.main_thread(), older, loader)]
 waiting.set()
-print(json.dumps({"core": core.core, "held": held, "elsewhere": elsewhere, "back": back}), flush=True)
+print(json.dumps({"core": core.core, "held": held, "niceness": niceness}), flush=True)
 sys.stdin.read()
 """
 
@@ -64,12 +67,13 @@ def test_each_process_has_another_core_and_the_next_one_gets_none():
         for one in claimants:
             core = one.facts["core"]
             assert one.facts["held"] == [[core]] * 2, "every thread, also one that ran before"
-            assert one.facts["elsewhere"] == [other for other in cores if other != core]
-            assert one.facts["back"] == [core]
+            usual = one.facts["niceness"][0]
+            assert one.facts["niceness"] == [usual, usual, max(usual, BACKGROUND_NICENESS)], "the thread that loads, and no other"
         assert sorted(one.facts["core"] for one in claimants) == cores
         claimants.append(Claimant())
         assert claimants[-1].facts["core"] is None
         assert claimants[-1].facts["held"][0] == cores
+        assert len(set(claimants[-1].facts["niceness"])) == 1, "on cores shared with others nobody steps back"
     finally:
         for one in claimants:
             one.end()
