@@ -54,7 +54,7 @@ class OwnCore:
     def step_back(self) -> None:
         """Let the process's other threads go before the calling one, from now on: for long work beside rankings.
 
-        Only on a core of its own. On one that it shares with other processes, these would come in between while the thread holds
+        Only on a core of its own. On one shared with other processes, these would come in between while the thread holds
         the interpreter, and rankings would wait for them too.
         """
         if self.core is not None:

@@ -68,7 +68,7 @@ def test_each_process_has_another_core_and_the_next_one_gets_none():
             core = one.facts["core"]
             assert one.facts["held"] == [[core]] * 2, "every thread, also one that ran before"
             usual = one.facts["niceness"][0]
-            assert one.facts["niceness"] == [usual, usual, max(usual, BACKGROUND_NICENESS)], "the thread that loads, and no other"
+            assert one.facts["niceness"] == [usual, usual, max(usual, BACKGROUND_NICENESS)], "the loading one alone"
         assert sorted(one.facts["core"] for one in claimants) == cores
         claimants.append(Claimant())
         assert claimants[-1].facts["core"] is None
