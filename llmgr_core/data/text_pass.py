@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -117,7 +118,16 @@ def _clean_groups(catalogue: Path, groups: list[int], parts: Path, state_file: P
 def _start_worker_process(state_file: Path) -> None:
     # an interrupt is the parent's to handle
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _start_worker(state_file)
+
+
+def _end_with_parent() -> None:
+    """Where the parent was killed, a worker would wait for ever, or write beside those of the run that goes on from there."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _start_worker(state_file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,31 @@ def test_importing_the_data_room_or_the_command_does_not_load_arrow() -> None:
 def test_settings_of_this_section_are_checked() -> None:
     assert load_settings(None, ["data.fields.item_id=sku"]).data.fields == {"item_id": "sku"}
     assert Settings().data.min_item_clicks is None
+
+
+ORPHANS = """
+import json, multiprocessing, os, signal, sys, tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from llmgr_core.data.text_pass import _start_worker_process
+from llmgr_core.settings.text import TextSettings
+from llmgr_core.text import TextCleaner
+
+if __name__ == "__main__":
+    state = Path(sys.argv[1])
+    state.write_text(json.dumps(TextCleaner(TextSettings()).fit([]).state()), encoding="utf-8")
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker_process, (state,))
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_processes_that_clean_texts_end_with_a_command_that_was_killed(tmp_path):
+    """They hold its standard output, which so ends when the last of them has."""
+    program = tmp_path / "orphans.py"
+    program.write_text(ORPHANS, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "state"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert int(done.stdout) > 1
