@@ -117,13 +117,13 @@ def ray_cluster(address: str) -> Iterator[list[Node]]:
         if address == LOCAL:
             raise LlmgrError(f"Ray does not start on this machine: {reason}", LOGS) from error
         raise LlmgrError(f"no Ray cluster at {address!r}: {reason}", WAY_OUT) from error
-    try:
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        # Ray tells of actors that died on standard output, which is for the result.
-        with redirect_stdout(sys.stderr):
+    # Ray tells of actors that died on standard output, which is for the result; also while it is shut down.
+    with redirect_stdout(sys.stderr):
+        try:
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             yield [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in alive]
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _import_ray() -> Any:
