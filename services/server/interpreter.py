@@ -16,7 +16,7 @@ def settle_interpreter() -> None:
     """Short turns for threads, and no collection walks through what is loaded by now: modules, settings, the ranker.
 
     For a process of its own, once everything is loaded and before it says that it serves. A full collection over all that takes
-    some 30 ms, in which nothing is answered.
+    some 100 ms, in which nothing is answered.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
