@@ -5,10 +5,11 @@ Imports only lmdb and NumPy, so that a ranking host can use it.
 
 from llmgr_core.store.errors import StoreDamagedError, StoreError, StoreFullError, StoreLockedError, VectorError
 from llmgr_core.store.metadata import Encoder
+from llmgr_core.store.operations import Delete, EmbeddedText, Put, Written
 from llmgr_core.store.reading import EmbeddingStore
 from llmgr_core.store.records import Change, ItemRecord, Operation, fingerprint_key, text_hash
 from llmgr_core.store.states import Damage, Snapshot, Update, Updates
-from llmgr_core.store.writing import Delete, EmbeddedText, Put, StoreWriter, Written
+from llmgr_core.store.writing import StoreWriter
 
 __all__ = [
     "Change",

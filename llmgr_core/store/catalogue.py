@@ -17,9 +17,10 @@ from llmgr_core.store.hash_set import HashSet
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
 from llmgr_core.store.metadata import Encoder
+from llmgr_core.store.operations import EmbeddedText, Put
 from llmgr_core.store.records import ItemRecord, fingerprint_key, text_hash
 from llmgr_core.store.staleness import Staleness
-from llmgr_core.store.writing import EmbeddedText, Put, StoreWriter
+from llmgr_core.store.writing import StoreWriter
 
 NAMED_FAILURES = 10
 # Texts that go to the language model together; the progress bar moves after each such part.

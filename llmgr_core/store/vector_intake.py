@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from llmgr_core.store.catalogue import CatalogueReport
-from llmgr_core.store.writing import EmbeddedText, Put, StoreWriter
+from llmgr_core.store.operations import EmbeddedText, Put
+from llmgr_core.store.writing import StoreWriter
 
 
 class VectorIntake:
