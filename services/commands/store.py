@@ -66,6 +66,7 @@ class _FoundError(Exception):
 def info(path: Path) -> dict[str, Any]:
     """Say what is in the store, and how many items still lack a vector of each encoder."""
     from llmgr_core.store import EmbeddingStore
+    from llmgr_core.store.place import DATA_NAME
 
     with EmbeddingStore.open(path) as store:
         active = store.active_fingerprint()
@@ -73,7 +74,7 @@ def info(path: Path) -> dict[str, Any]:
             {**asdict(one), "active": one.fingerprint == active, "missing": len(store.missing_vectors(one.fingerprint))}
             for one in store.encoders()
         ]
-        size = (path / "data.mdb").stat().st_size
+        size = (path / DATA_NAME).stat().st_size
         return {"epoch": store.epoch, "sequence": store.sequence(), **store.counts(), "bytes": size, "encoders": encoders}
 
 

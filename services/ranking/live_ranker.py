@@ -17,6 +17,7 @@ from llmgr_core.ranker.snapshot import UNKNOWN
 from llmgr_core.settings.ann import AnnSettings
 from llmgr_core.store import EmbeddingStore, metadata
 from llmgr_core.store import Snapshot as StoreState
+from llmgr_core.store.place import DATA_NAME
 from services.ranking.array_directory import SharedArrays, give_memory_back
 from services.ranking.row_search import RowSearch
 
@@ -184,7 +185,7 @@ class LiveRanker:
 def store_identity(store_path: Path) -> tuple[int, int] | None:
     """Device and inode of a store's file, which change when another store takes its place; None where there is none."""
     try:
-        status = (store_path / "data.mdb").stat()
+        status = (store_path / DATA_NAME).stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
