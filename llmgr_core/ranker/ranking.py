@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -52,30 +51,24 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def without_probabilities(self) -> Ranking:
-        """The same, found by an approximate search: what the probabilities would be over is not known."""
-        return dataclasses.replace(self, probabilities=np.full(len(self), np.nan, dtype=np.float32), approximate=True)
 
-
-def rank_scores(scores: npt.NDArray[np.float32], k: int, fallback: bool = False) -> Ranking:
-    """The k best of a score vector.
+def best_of(
+    scores: npt.NDArray[np.float32], k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The k best of a score vector: their places int64 [m], scores float32 [m] and probabilities float32 [m] as in a Ranking.
 
     Args:
         scores: float32 [n]; -inf marks what may not be ranked. Not changed.
         k: how many are wanted, at least 1.
-        fallback: passed on.
-
-    Returns:
-        A ranking whose indices are places in ``scores``.
     """
     best = _best_places(scores, k)
     chosen = scores[best]
     if not len(best):
-        return Ranking(best, chosen, chosen, fallback)
+        return best, chosen, chosen
     top = float(chosen[0])
     # Items more than 80 below the best weigh less than the rounding of the sum: exp underflows to 0 for them, as it should.
     log_sum = top + math.log(float(np.exp(scores - chosen[0]).sum()))
-    return Ranking(best, chosen, np.exp(chosen - np.float32(log_sum)), fallback)
+    return best, chosen, np.exp(chosen - np.float32(log_sum))
 
 
 def _best_places(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:

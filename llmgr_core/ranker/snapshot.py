@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from llmgr_core.ranker.item_rows import ItemRows
 from llmgr_core.ranker.parts import RankerParts, Transitions
-from llmgr_core.ranker.ranking import Ranking, Stages, rank_scores
+from llmgr_core.ranker.ranking import Ranking, Stages, best_of
 
 Indices = npt.NDArray[np.int64]
 # ItemRows.products into an array of its own; takes rows, vector, cosine and between.
@@ -111,11 +110,14 @@ class Snapshot:
             chosen = exact_list
             scores = self._visible_scores(query, clicks, chosen, hidden, between, scan)
         scored = time.perf_counter_ns()
-        ranking = rank_scores(scores, k, fallback=vector is None)
+        places, best, probabilities = best_of(scores, k)
         stages = Stages(encoded - started, scored - encoded, time.perf_counter_ns() - scored)
-        places = ranking.indices
-        ranking = dataclasses.replace(ranking, indices=places if chosen is None else chosen[places], stages=stages)
-        return ranking if chosen is exact_list else ranking.without_probabilities()
+        indices = places if chosen is None else chosen[places]
+        approximate = chosen is not exact_list
+        if approximate:
+            # What they would be over is not known.
+            probabilities = np.full(len(places), np.nan, dtype=np.float32)
+        return Ranking(indices, best, probabilities, vector is None, stages, approximate)
 
     def encoded_clicks(self, clicks: Indices) -> Indices:
         """Those of known clicks, int64, that the encoder reads: the last ``max_clicks``, of items that have a row."""
@@ -144,6 +146,8 @@ class Snapshot:
         encoded = clicks[-self.parts.max_clicks :]
         vectors = self.rows.vectors(encoded)
         has_row = vectors.any(axis=1)
+        if has_row.all():
+            return encoded, vectors
         return encoded[has_row], vectors[has_row]
 
     def _query(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

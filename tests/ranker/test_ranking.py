@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgr_core.ranker.ranking import rank_scores
+from llmgr_core.ranker.ranking import best_of
 
 
 @settings(max_examples=200, deadline=None)
@@ -16,31 +16,31 @@ def test_equals_a_full_sort_with_ties_by_index(size: int, k: int, levels: int, h
     scores = rng.integers(0, levels, size).astype(np.float32)
     scores[rng.random(size) < hidden] = -np.inf
     kept = scores.copy()
-    ranking = rank_scores(scores, k)
+    places, best, probabilities = best_of(scores, k)
     order = [place for place in np.argsort(-scores, kind="stable") if np.isfinite(scores[place])][:k]
-    assert ranking.indices.tolist() == order
+    assert places.tolist() == order
     np.testing.assert_array_equal(scores, kept)
+    np.testing.assert_array_equal(best, scores[order])
     if order:
         shifted = np.exp(scores.astype(np.float64) - scores.max())
-        np.testing.assert_allclose(ranking.probabilities, (shifted / shifted.sum())[order], rtol=2e-5)
+        np.testing.assert_allclose(probabilities, (shifted / shifted.sum())[order], rtol=2e-5)
 
 
 def test_probabilities_do_not_depend_on_k() -> None:
     scores = np.random.default_rng(0).normal(size=5000).astype(np.float32) * 4
-    few, many = rank_scores(scores, 3), rank_scores(scores, 5000)
-    np.testing.assert_array_equal(few.probabilities, many.probabilities[:3])
-    assert abs(float(many.probabilities.sum()) - 1.0) < 1e-4
+    (*_, few), (*_, many) = best_of(scores, 3), best_of(scores, 5000)
+    np.testing.assert_array_equal(few, many[:3])
+    assert abs(float(many.sum()) - 1.0) < 1e-4
 
 
 def test_nothing_rankable_is_an_empty_ranking() -> None:
     for size in (0, 7, 3000):
-        ranking = rank_scores(np.full(size, -np.inf, dtype=np.float32), 20)
-        assert len(ranking) == 0
-        assert len(ranking.probabilities) == 0
+        places, scores, probabilities = best_of(np.full(size, -np.inf, dtype=np.float32), 20)
+        assert len(places) == len(scores) == len(probabilities) == 0
 
 
 def test_far_apart_scores_neither_overflow_nor_vanish() -> None:
-    ranking = rank_scores(np.array([3e4, -3e4, 2.9999e4], dtype=np.float32), 3)
-    assert ranking.indices.tolist() == [0, 2, 1]
-    assert np.isfinite(ranking.probabilities).all()
-    assert ranking.probabilities[0] > 0.7
+    places, _, probabilities = best_of(np.array([3e4, -3e4, 2.9999e4], dtype=np.float32), 3)
+    assert places.tolist() == [0, 2, 1]
+    assert np.isfinite(probabilities).all()
+    assert probabilities[0] > 0.7
