@@ -82,7 +82,8 @@ class TextQueue:
         Args:
             key: the text's hash; equal keys share one forward.
             text: cleaned.
-            bulk: part of a stream: waits behind single calls, is never refused for a full queue.
+            bulk: part of a stream: waits behind single calls, is never refused for a full queue. A text of a stream goes
+                to the single calls when one of them wants it too.
 
         Raises:
             RequestError: RESOURCE_EXHAUSTED where too many texts wait; INTERNAL where the model gives no usable numbers.
@@ -90,6 +91,8 @@ class TextQueue:
         if (known := self._recent.get(key)) is not None:
             return Encoded(known)
         flight = self._flights.get(key) or self._enqueue(key, text, bulk)
+        if flight.bulk and not bulk:
+            self._bring_forward(flight)
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.outcome)
@@ -121,6 +124,13 @@ class TextQueue:
         (self._bulk if bulk else self._single).append(flight)
         self._arrived.set()
         return flight
+
+    def _bring_forward(self, flight: _Flight) -> None:
+        """Let a stream's text wait among the single calls; where they fill their queue it stays where it is."""
+        if not flight.started and len(self._single) < self._max_queued:
+            self._bulk.remove(flight)
+            flight.bulk = False
+            self._single.append(flight)
 
     def _drop(self, flight: _Flight) -> None:
         (self._bulk if flight.bulk else self._single).remove(flight)

@@ -198,6 +198,31 @@ def test_single_calls_go_before_a_stream_that_waits(tmp_path):
     assert model.batches[1][0] == "single"
 
 
+def test_a_text_of_a_stream_that_a_single_call_wants_too_goes_before_the_stream(tmp_path):
+    overrides = ("embed.max_stream_items=100", "embed.max_queued_texts=2")
+    with measured_service(tmp_path, None, *overrides) as (client, model, measured):
+        model.running.clear()
+        bulk = threading.Thread(
+            target=lambda: list(client.embed_many(Item(f"b{number}", title=f"bulk {number}") for number in range(100)))
+        )
+        bulk.start()
+        assert model.entered.wait(PATIENCE)
+        waiting = 100 - len(model.batches[0])
+        wait_until(lambda: measured("queued_texts") == waiting)
+        with ThreadPoolExecutor(4) as pool:
+            singles = []
+            # The first and the third want a stream's text; there is room among the single calls for two.
+            for number, (title, queued) in enumerate([("bulk 90", 0), ("new", 1), ("bulk 95", 1)], 1):
+                singles.append(pool.submit(client.embed, Item(f"single-{number}", title=title)))
+                wait_until(lambda number=number: measured("calls_running", method="EmbedItem") == number)
+                wait_until(lambda queued=queued: measured("queued_texts") == waiting + queued)
+            model.running.set()
+            assert [one.result().item_id for one in singles] == ["single-1", "single-2", "single-3"]
+        bulk.join()
+    assert model.batches[1][:2] == ["bulk 90", "new"]
+    assert model.texts.count("bulk 90") == model.texts.count("bulk 95") == 1
+
+
 def test_watching_tells_the_past_then_the_present(client):
     client.embed(Item("a", title="rose"))
     client.delete("a")
