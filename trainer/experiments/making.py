@@ -33,12 +33,12 @@ def make(link: Link, run: RunDirectory, reporter: Reporter) -> None:
         if one.own:
             raise ArtefactError(f"{run.root} holds no {one.kind}", "run the step that makes it first")
         one.directory.mkdir(parents=True, exist_ok=True)
-        with _held(one.directory):
+        with _held(one.directory, reporter) as lock:
             if not one.finished():
-                _run(one, run, reporter)
+                _run(one, run, reporter, lock)
 
 
-def _run(link: Link, run: RunDirectory, reporter: Reporter) -> None:
+def _run(link: Link, run: RunDirectory, reporter: Reporter, lock: int) -> None:
     place_needs(link)
     if link.kind == "ranker":
         (run.root / SHARED_CACHE).mkdir(exist_ok=True)
@@ -47,7 +47,9 @@ def _run(link: Link, run: RunDirectory, reporter: Reporter) -> None:
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     try:
         # What it prints is for people who run it alone; how it goes stands on standard error, which is ours.
-        status = subprocess.run([*program(), *link.command], stdout=subprocess.DEVNULL, check=False).returncode
+        # It holds the lock too: should this process be killed, the step ends alone, and whoever comes next waits for that.
+        command = [*program(), *link.command]
+        status = subprocess.run(command, stdout=subprocess.DEVNULL, pass_fds=(lock,), check=False).returncode
     finally:
         _add_cost(link, resource.getrusage(resource.RUSAGE_CHILDREN), before, time.monotonic() - started)
     if status != 0:
@@ -88,11 +90,19 @@ def _place(link: Path, target: Path) -> None:
 
 
 @contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """One process at a time: another experiment that needs the same artefact waits, and then finds it."""
+def _held(directory: Path, reporter: Reporter) -> Iterator[int]:
+    """One process at a time: another experiment that needs the same artefact waits, and then finds it.
+
+    Yields:
+        The locked descriptor. The lock lives as long as any process that has it.
+    """
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.event("waiting", place=str(directory), why="another process works there")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
         os.close(descriptor)
