@@ -212,6 +212,8 @@ def test_a_failing_step_is_named_and_its_row_is_not_in_the_table(small_run: Path
     ("changes", "complaint"),
     [
         ({"reference": "c"}, "compared with c, which is no row"),
+        ({"row": [{"name": "a", "label": "A", "also": ["c"]}]}, "compared with c, which is no row"),
+        ({"row": [{"name": "a", "label": "A", "also": ["a"]}]}, "compared with itself"),
         ({"row": [{"name": "a", "label": "A"}] * 2}, "two rows are called a"),
         ({"row": [{"name": "a", "label": "A", "sweep": "narm"}]}, "no backbone"),
         ({"row": [{"name": "a", "label": "A", "scorer": "backbone", "sweep": "narm", "set": {"seed": 2}}]}, "change nothing"),
@@ -258,6 +260,22 @@ def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
     assert found["scorers"]["base"]["seeds"] == 2
     assert set(found["spread"]) == {"base"}
     assert set(found["by_seed"]) == {"base", "better", "alone"}
+
+
+def test_a_row_is_compared_with_further_rows_beside_its_reference() -> None:
+    base, floor = RowRanks("base", "", {1: ranks("base", 1)}), RowRanks("floor", "", {UNTRAINED: ranks("floor", 4)})
+    other = RowRanks("other", "base", {2: ranks("other", 3)})
+    better = RowRanks("better", "base", {1: ranks("better", 2, -0.5)}, also=("floor", "other", "gone"))
+    found = compare_rows([base, floor, other, better], np.full(50, 7), PairedBootstrap(resamples=100), "base")
+    assert found["references"] == {"better": "base"}
+    assert list(found["also"]) == ["better"]
+    assert list(found["also"]["better"]) == ["floor"], "no seed in common with one, and no ranks of another"
+    paired = per_example_metrics(better.by_seed[1].masked) - per_example_metrics(floor.by_seed[UNTRAINED].masked)
+    shown = found["also"]["better"]["floor"]["masked"]["5-10"]["NDCG@20"]
+    assert shown["mean"] == pytest.approx(paired[:, METRICS.index("NDCG@20")].mean())
+    assert shown["low"] < shown["mean"] < shown["high"]
+    chosen = experiment(row=[{"name": n, "label": n, "also": also} for n, also in (("a", []), ("b", []), ("c", ["b"]))])
+    assert [row.name for row in chosen.select(("c",))] == ["a", "b", "c"]
 
 
 def test_seed_0_is_a_seed_like_any_other() -> None:

@@ -53,6 +53,7 @@ class Row(BaseModel):
         transitions: False ranks without the transition term; the ranker is trained as ever.
         stale: rank with the trained ranker while some items' vectors are not those it was trained with.
         reference: row it is compared with; the experiment's where not set, none where "".
+        also: further rows it is compared with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,7 @@ class Row(BaseModel):
     transitions: bool = True
     stale: Stale | None = None
     reference: str | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -105,9 +107,11 @@ class Experiment(BaseModel):
             if names.count(name) > 1:
                 raise ValueError(f"two rows are called {name}")
         for row in self.rows:
-            reference = self.reference_of(row)
-            if reference and reference not in names:
-                raise ValueError(f"row {row.name} is compared with {reference}, which is no row")
+            for reference in filter(None, (self.reference_of(row), *row.also)):
+                if reference not in names:
+                    raise ValueError(f"row {row.name} is compared with {reference}, which is no row")
+            if row.name in row.also:
+                raise ValueError(f"row {row.name} is compared with itself")
             if row.sweep and row.scorer != "backbone":
                 raise ValueError(f"row {row.name} has a sweep but is no backbone")
             if row.sweep and row.set:
@@ -150,7 +154,8 @@ class Experiment(BaseModel):
                 raise InputError(
                     f"the experiment has no row {name!r}", f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}"
                 )
-        wanted = set(only) | {self.reference_of(row) for row in self.rows if row.name in only}
+        chosen = [row for row in self.rows if row.name in only]
+        wanted = set(only) | {name for row in chosen for name in (self.reference_of(row), *row.also)}
         return [row for row in self.rows if row.name in wanted]
 
 

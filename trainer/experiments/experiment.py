@@ -180,7 +180,7 @@ def conduct(one: Conduct) -> dict[str, Any]:
             for split, of_split in ranks.items():
                 rows = splits.setdefault(split, [])
                 if not rows or rows[-1].name != row.name:
-                    rows.append(RowRanks(row.name, one.experiment.reference_of(row)))
+                    rows.append(RowRanks(row.name, one.experiment.reference_of(row), also=row.also))
                 rows[-1].by_seed[seed] = of_split
             reporter.event("row", row=row.name, **({"seed": seed} if row.trained else {}))
         for why, seeds in gaps.items():

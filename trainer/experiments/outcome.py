@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ class RowRanks:
         name: of the row.
         reference: row it is compared with, "" for none.
         by_seed: ranks of each seed; a row without training has one, under UNTRAINED.
+        also: further rows it is compared with.
     """
 
     name: str
     reference: str
     by_seed: dict[int, Ranks] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
 
 def compare_rows(
@@ -44,7 +46,8 @@ def compare_rows(
 
     Returns:
         As ``compare``, with ``references`` (by row), ``spread`` (standard deviation of each metric over seeds, by row and
-        masking, where there are at least two) and ``by_seed`` (metrics of each seed).
+        masking, where there are at least two), ``by_seed`` (metrics of each seed), and ``also`` (differences from further
+        rows, by row and further row) where there are any.
     """
     members = dict(zip(GROUPS, examples_by_group(train_counts).T, strict=True))
     by_seed = {
@@ -55,7 +58,20 @@ def compare_rows(
         "reference": reference or None,
         "spread": {name: {one: _spread(seeds[one]) for one in MASKINGS} for name, seeds in by_seed.items() if _many(seeds)},
         "by_seed": by_seed,
+        **_further(rows, members, bootstrap),
     }
+
+
+def _further(
+    rows: list[RowRanks], members: Mapping[str, npt.NDArray[np.bool_]], bootstrap: PairedBootstrap
+) -> dict[str, dict[str, dict[str, Any]]]:
+    also: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row.also):
+        again = [replace(row, reference=name if name in row.also else "") for row in rows]
+        for row, other, mine, theirs in compared_pairs(again):
+            found = compare_groups({row.name: mine, other.name: theirs}, members, other.name, bootstrap)
+            also.setdefault(row.name, {})[other.name] = found["differences"][row.name]
+    return {"also": also} if also else {}
 
 
 def compare_rows_in_groups(
