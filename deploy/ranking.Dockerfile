@@ -24,8 +24,8 @@ ENV PATH=/opt/llmgr/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001
 WORKDIR /var/lib/llmgr
 # Bundle and store are mounted: /srv/llmgr/bundle, /srv/llmgr/store.
-EXPOSE 50052 9464
+EXPOSE 50052 50053 9464
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=2 CMD ["python", "/opt/llmgr/health.py", "127.0.0.1:50052"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=2 CMD ["python", "/opt/llmgr/health.py", "127.0.0.1:50053"]
 ENTRYPOINT ["llmgr"]
-CMD ["serve", "ranking", "--bundle", "/srv/llmgr/bundle", "--store", "/srv/llmgr/store", "--host", "0.0.0.0", "--plain-text"]
+CMD ["serve", "ranking", "--bundle", "/srv/llmgr/bundle", "--store", "/srv/llmgr/store", "--host", "0.0.0.0", "--health-port", "50053", "--plain-text"]

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from llmgr_core.data.item import Item
 from services.client import EmbeddingClient, RankingClient
@@ -48,7 +49,7 @@ class Programs:
         ready.unlink(missing_ok=True)
         self.start(name, *LLMGR, "serve", service, "--metrics-port", "-1", "--ready-file", str(ready), *options)
 
-    def facts(self, name: str) -> dict[str, str]:
+    def facts(self, name: str) -> dict[str, Any]:
         ready = self._directory / f"{name}.ready"
         self.wait(ready.exists, name)
         return dict(json.loads(ready.read_text()))
@@ -133,11 +134,22 @@ def run(programs: Programs, directory: Path, bundle: Path, store: Path) -> dict[
         programs.serve(f"replica-{number}", "replica", "--store", str(directory / f"replica-{number}"), "--redis", redis)
     for number in numbers:
         programs.facts(f"replica-{number}")
-        options = ("--bundle", str(bundle), "--store", str(directory / f"replica-{number}"), "--port", "0")
+        options = (
+            "--bundle",
+            str(bundle),
+            "--store",
+            str(directory / f"replica-{number}"),
+            "--port",
+            "0",
+            "--health-port",
+            "0",
+        )
         programs.serve(f"ranker-{number}", "ranking", *options, "--set", "serve.not_serving_s=2.0")
-    rankers = {f"RANKER_{number}": programs.facts(f"ranker-{number}")["address"] for number in numbers}
+    facts = {number: programs.facts(f"ranker-{number}") for number in numbers}
+    rankers = {f"RANKER_{number}": str(one["address"]) for number, one in facts.items()}
+    health = {f"HEALTH_{number}": str(one["health_port"]) for number, one in facts.items()}
     say("HAProxy before them")
-    programs.start("haproxy", "haproxy", "-f", str(HERE / "haproxy.cfg"), LISTEN=f"127.0.0.1:{front}", **rankers)
+    programs.start("haproxy", "haproxy", "-f", str(HERE / "haproxy.cfg"), LISTEN=f"127.0.0.1:{front}", **rankers, **health)
     programs.wait(lambda: answers(front), "haproxy")
     time.sleep(2.0)
 

@@ -23,6 +23,8 @@ class ServeSettings(Section):
         admin_port: port of AdminService (status, reload, rollback, drain) of the ranking server, on ``host``; worker N listens
             on the N-th port after it; 0 takes any free port, -1 has none. On other interfaces than loopback it needs tokens or
             mutual TLS.
+        health_port: port of the standard health service alone, on ``host``, for balancers: there it answers under overload too;
+            0 takes any free port, -1 has none. Beside the rankings health is always asked.
         device: where sessions are ranked, "cpu" or "cuda"; "cuda" holds the table on the GPU too and replays captured graphs.
         workers: ranking processes that share the port (SO_REUSEPORT) and one copy of the table.
         own_core: hold each ranking process to a core that no other one has claimed, for more sessions a second. For machines
@@ -35,6 +37,8 @@ class ServeSettings(Section):
         joint_scan_sessions: rankings in one pass; each takes four bytes an item.
         max_queue: requests admitted at the same time in one process; the next one is refused with RESOURCE_EXHAUSTED.
         max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
+        max_unread: calls that gRPC holds until the server asks for them; what comes beyond is refused by gRPC itself, unread
+            and for a fraction of a ranking's work. Clients see CANCELLED.
         stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.
         exit_when_stuck_s: a process whose ranking is stuck this long writes all stacks to its log and ends, so that another
             takes its place; 0 never ends it.
@@ -62,6 +66,7 @@ class ServeSettings(Section):
     embedding_port: int = Field(default=50051, ge=0, le=65535)
     metrics_port: int = Field(default=9464, ge=-1, le=65535)
     admin_port: int = Field(default=-1, ge=-1, le=65535)
+    health_port: int = Field(default=-1, ge=-1, le=65535)
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=1, ge=1, le=256)
     own_core: bool = False
@@ -71,6 +76,7 @@ class ServeSettings(Section):
     joint_scan_sessions: int = Field(default=8, ge=2, le=64)
     max_queue: int = Field(default=128, ge=1, le=100_000)
     max_wait_ms: float = Field(default=300.0, ge=1.0, le=60_000.0)
+    max_unread: int = Field(default=64, ge=1, le=100_000)
     stuck_after_s: float = Field(default=1.0, ge=0.05, le=3600.0)
     exit_when_stuck_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     max_batch_threads: int = Field(default=2, ge=1, le=64)

@@ -26,9 +26,10 @@ Metadata = tuple[tuple[str, str], ...]
 class RetryPolicy:
     """When a failed call is made again.
 
-    UNAVAILABLE is retried after a growing, jittered pause. RESOURCE_EXHAUSTED is retried only where the server says when to
-    come back: without RetryInfo it means a message that is too large, and will stay so. DEADLINE_EXCEEDED is retried only where
-    it was ``attempt_timeout`` that passed. Nothing else is: the same request would get the same answer.
+    UNAVAILABLE is retried after a growing, jittered pause, and so is CANCELLED, which is what clients see of calls that a
+    server's gRPC refuses unread; not where the client itself was closed. RESOURCE_EXHAUSTED is retried only where the server
+    says when to come back: without RetryInfo it means a message that is too large, and will stay so. DEADLINE_EXCEEDED is
+    retried only where it was ``attempt_timeout`` that passed. Nothing else is: the same request would get the same answer.
 
     Attributes:
         attempts: calls in total; 1 never retries.
@@ -48,7 +49,7 @@ class RetryPolicy:
         if attempt >= self.attempts:
             return None
         jittered = self.grown_pause(attempt)
-        if error.code is grpc.StatusCode.UNAVAILABLE:
+        if error.code is grpc.StatusCode.UNAVAILABLE or error.refused_unread:
             return max(jittered, error.retry_after or 0.0)
         if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after is not None:
             # Jitter on top, so that the refused do not all come back in the same millisecond.

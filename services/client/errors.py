@@ -15,8 +15,12 @@ HINTS = {
     grpc.StatusCode.UNAUTHENTICATED: "give a token: --token-file or LLMGR_TOKEN_FILE, in Python ClientSecurity(token_file=...)",
     grpc.StatusCode.PERMISSION_DENIED: "ask the server's operator for a token of a larger scope",
     grpc.StatusCode.DEADLINE_EXCEEDED: "give the call a longer timeout, or look at the server's load",
+    grpc.StatusCode.CANCELLED: "the server has too much to do, or is stopping: try again later",
     grpc.StatusCode.UNIMPLEMENTED: "the address belongs to another service; embedding and ranking have one each",
 }
+
+# What gRPC says of a call under way whose channel was closed by its own client.
+CLOSED_HERE = "Channel closed!"
 
 # Exit code of a command that may succeed later, as it stands.
 WORTH_ANOTHER_TRY = 3
@@ -58,16 +62,22 @@ class ServiceError(LlmgrError):
     ) -> None:
         tried = "" if attempts == 1 else f" ({attempts} attempts failed)"
         named = f" ({violations[0].field})" if violations else ""
-        super().__init__(f"{code.name}: {details}{named}{tried}", HINTS.get(code))
-        self.exit_code = WORTH_ANOTHER_TRY if self._may_pass(code, retry_after) else 2
         self.code = code
         self.details = details
+        hint = None if code is grpc.StatusCode.CANCELLED and not self.refused_unread else HINTS.get(code)
+        super().__init__(f"{code.name}: {details}{named}{tried}", hint)
+        self.exit_code = WORTH_ANOTHER_TRY if self._may_pass(code, retry_after) or self.refused_unread else 2
         self.violations = violations
         self.reason = reason
         self.metadata = metadata or {}
         self.retry_after = retry_after
         self.attempts = attempts
         self.request_id = request_id
+
+    @property
+    def refused_unread(self) -> bool:
+        """Whether the server's gRPC reset the call before the server saw it, as under overload."""
+        return self.code is grpc.StatusCode.CANCELLED and self.details != CLOSED_HERE
 
     @staticmethod
     def _may_pass(code: grpc.StatusCode, retry_after: float | None) -> bool:

@@ -70,6 +70,7 @@ def _port_options(service: str) -> Any:
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the port.")
 @click.option("--own-core/--any-core", default=None, help="Hold each process to a core that no other one has claimed.")
 @click.option("--admin-port", type=click.IntRange(-1, 65535), help="Port of `llmgr admin`, worker N on the N-th after it.")
+@click.option("--health-port", type=click.IntRange(-1, 65535), help="Port of health alone, for balancers; -1 has none.")
 @_port_options("ranking")
 def ranking(
     step: Step,
@@ -78,6 +79,7 @@ def ranking(
     workers: int | None,
     own_core: bool | None,
     admin_port: int | None,
+    health_port: int | None,
     store: Path | None,
     host: str | None,
     port: int | None,
@@ -102,6 +104,7 @@ def ranking(
         "workers": workers,
         "own_core": own_core,
         "admin_port": admin_port,
+        "health_port": health_port,
     }
     settings = _secured(_overridden(step.settings, "serve", given), security)
     serve_ranking(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "p99.9_ms": 0.999, "max_ms": 1.0}
 CURVE = (*(place / 50 for place in range(50)), 0.985, 0.99, 0.995, 0.999, 0.9995, 1.0)
 STATUS_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
-OK, RESOURCE_EXHAUSTED = 0, 8
+OK, DEADLINE_EXCEEDED = 0, 4
 
 
 @dataclass(frozen=True)

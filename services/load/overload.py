@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.load.outcomes import OK, RESOURCE_EXHAUSTED, Outcomes, quantiles
+from services.load.outcomes import DEADLINE_EXCEEDED, OK, Outcomes, quantiles
 from services.load.plan import LoadPlan, Method, poisson_times
 
 WINDOW_SECONDS = 0.25
@@ -58,12 +58,13 @@ class Overload:
         """What came of it.
 
         Returns:
-            goodput: answered within the deadline, a second; its share of the peak; latencies of the admitted and of the shed
-            calls; seconds until everything was as before; the same summary of each stretch.
+            goodput: answered within the deadline, a second; its share of the peak; latencies of the admitted calls and of those
+            that were refused; seconds until everything was as before; the same summary of each stretch.
         """
         before = outcomes.between(min(SETTLING_SECONDS, self.before / 2), self.before)
         during = outcomes.between(self.before, self.end)
-        shed = during.status == RESOURCE_EXHAUSTED
+        # Whoever refused them: the server says RESOURCE_EXHAUSTED, the gRPC below it resets the stream.
+        shed = ~np.isin(during.status, (OK, DEADLINE_EXCEEDED))
         goodput = float(during.ok.sum()) / self.during
         return {
             "peak_per_s": round(self.peak, 1),

@@ -67,7 +67,10 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Refused for overload",
             "reqps",
-            {"{{method}}": rate("llmgr_ranking_shed_total", "method")},
+            {
+                "{{method}}": rate("llmgr_ranking_shed_total", "method"),
+                "unread": f"{rate('llmgr_ranking_calls_received_total')} - {rate('llmgr_ranking_calls_handed_over_total')}",
+            },
             "More than 0 for minutes: add workers or hosts.",
         ),
         Panel("In flight", "short", {WHO: f"sum by (instance, worker) ({gauge('llmgr_ranking_calls_running')})"}, "Calls now."),

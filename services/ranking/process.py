@@ -23,7 +23,7 @@ def serve_ranking(
         bundle_path: directory of the bundle.
         store_path: directory of the embedding store.
         settings: addresses, limits, number of workers.
-        on_ready: given address, process ids, metrics ports and bundle version once every worker answers.
+        on_ready: given address, process ids, other ports and bundle version once every worker answers.
 
     Raises:
         LlmgrError: port in use, bundle or store that cannot be served.
@@ -48,6 +48,7 @@ def _serve_here(
                 "address": server.address,
                 "metrics_ports": [] if server.metrics_port is None else [server.metrics_port],
                 "admin_ports": [] if server.admin_port is None else [server.admin_port],
+                "health_port": server.health_port,
                 "pids": [os.getpid()],
                 "model_version": server.current.ranker.version,
             }
@@ -71,6 +72,7 @@ def _serve_by_workers(
                 "address": f"{host}:{workers.port}",
                 "metrics_ports": [] if workers.metrics_port is None else [workers.metrics_port],
                 "admin_ports": [one["admin_port"] for one in facts if one["admin_port"] is not None],
+                "health_port": workers.health_port,
                 "pids": [one["pid"] for one in facts],
                 "model_version": facts[0]["model_version"],
             }

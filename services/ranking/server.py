@@ -28,6 +28,7 @@ from services.ranking.current_ranker import CurrentRanker
 from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import METHODS, RankingMetrics
 from services.ranking.own_core import OwnCore
+from services.ranking.received_calls import counted_server
 from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
 from services.ranking.shadow_scan import ShadowScan
@@ -36,6 +37,7 @@ from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.errors import overloaded
+from services.server.health_port import HealthPort
 from services.server.observation import CallObserver, MetricsPage
 from services.server.registration import SyncHealth
 from services.server.sync_methods import unary_method
@@ -110,9 +112,14 @@ class RankingServer:
         self._warm_up = WarmUp(self._server, self.current, settings, self._watchdog, self.ranking_pool)
         self._page: MetricsPage | None = None
         self._admin: AdminServer | None = None
+        self._health_port: HealthPort | None = None
         self.port = 0
         try:
             self.port = self._listen(share_port)
+            if settings.health_port >= 0:
+                self._health_port = HealthPort(
+                    FULL_NAME, settings.host, settings.health_port, self._security, share_port=share_port
+                )
             if settings.metrics_port >= 0:
                 self._page = MetricsPage(self.registry, settings.metrics_port)
             if settings.admin_port >= 0:
@@ -131,6 +138,10 @@ class RankingServer:
     @property
     def metrics_port(self) -> int | None:
         return None if self._page is None else self._page.port
+
+    @property
+    def health_port(self) -> int | None:
+        return None if self._health_port is None else self._health_port.port
 
     @property
     def admin_port(self) -> int | None:
@@ -181,12 +192,16 @@ class RankingServer:
     def _tell_health(self) -> None:
         # The watchdog, the admin service and the main thread each change one of the three.
         with self._telling:
-            self._health.set_serving(self._answering and not self._draining and not self._is_stuck)
+            serving = self._answering and not self._draining and not self._is_stuck
+            self._health.set_serving(serving)
+            if self._health_port is not None:
+                self._health_port.health.set_serving(serving)
 
     def _close(self) -> None:
         self._warm_up.end()
-        if self._admin is not None:
-            self._admin.close()
+        for port in (self._admin, self._health_port):
+            if port is not None:
+                port.close()
         self._watcher.stop()
         self._follower.stop()
         if self._shadow is not None:
@@ -204,9 +219,13 @@ class RankingServer:
         settings = self._settings
         ranking, batches = self.ranking_pool, self.batch_pool
         options = server_options(
-            settings.max_request_bytes, share_port=True, max_connection_age_s=settings.max_connection_age_s
+            settings.max_request_bytes,
+            share_port=True,
+            max_connection_age_s=settings.max_connection_age_s,
+            max_unread=settings.max_unread,
         )
-        server = grpc.server(self._operations, interceptors=self._security.sync_interceptors(), options=options)
+        server, calls = counted_server(self._operations, self._security.sync_interceptors(), options)
+        self.registry.register(calls)
         server_health = SyncHealth(server, FULL_NAME)
         answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking, self._shadow)
         observed = functools.partial(unary_method, observer=self._observer)

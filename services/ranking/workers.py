@@ -47,16 +47,16 @@ class Workers:
     """
 
     def __init__(self, bundle_path: Path, store_path: Path, settings: ServeSettings) -> None:
-        require_free_port(settings.host, settings.ranking_port)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        # Held but never listened on: it keeps the port ours, also where it was chosen just now and while all workers are down.
-        self._reservation = socket.socket(family, socket.SOCK_STREAM)
-        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._reservation.bind((settings.host, settings.ranking_port))
-        self.port: int = self._reservation.getsockname()[1]
+        self._reservations: list[socket.socket] = []
+        self.port = self._reserve(settings.host, settings.ranking_port)
+        self.health_port = None if settings.health_port < 0 else self._reserve(settings.host, settings.health_port)
         self._paths = (bundle_path, store_path)
         self._shared = SharedDirectory()
-        self._settings = settings.model_copy(update={"ranking_port": self.port})
+        ports = {
+            "ranking_port": self.port,
+            "health_port": settings.health_port if self.health_port is None else self.health_port,
+        }
+        self._settings = settings.model_copy(update=ports)
         self._processes: dict[int, Any] = {}
         self._pipes: dict[int, Connection[Any, Any]] = {}
         self._pages: dict[int, int | None] = {}
@@ -64,6 +64,19 @@ class Workers:
         self._page: MetricsPage | None = None
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def _reserve(self, host: str, port: int) -> int:
+        """The port that all workers are to share; held but never listened on.
+
+        So it stays ours where it was chosen just now, and while all workers are down.
+        """
+        require_free_port(host, port)
+        reservation = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        self._reservations.append(reservation)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((host, port))
+        reserved: int = reservation.getsockname()[1]
+        return reserved
 
     @property
     def metrics_port(self) -> int | None:
@@ -101,7 +114,8 @@ class Workers:
             if process.is_alive():
                 process.kill()
                 process.join()
-        self._reservation.close()
+        for reservation in self._reservations:
+            reservation.close()
         self._shared.close()
         if self._page is not None:
             self._page.close()

@@ -32,6 +32,7 @@ def server_options(
     share_port: bool = False,
     max_connection_age_s: float | None = None,
     max_streams: int = MAX_CONNECTION_STREAMS,
+    max_unread: int | None = None,
 ) -> list[tuple[str, int]]:
     """Channel arguments of a server.
 
@@ -40,6 +41,8 @@ def server_options(
         share_port: let several processes listen on one port (SO_REUSEPORT). Without it a port in use is an error.
         max_connection_age_s: renew connections at this age, so that calls spread over processes.
         max_streams: calls that one connection may have open; further ones wait in the client.
+        max_unread: calls that gRPC holds because the server has not asked for them yet; it refuses more by resetting their
+            streams, which clients see as CANCELLED. None leaves gRPC's bound, which lies between 1,000 and 3,000.
     """
     options = [
         ("grpc.max_receive_message_length", max_request_bytes),
@@ -55,6 +58,10 @@ def server_options(
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]
+    if max_unread is not None:
+        # Between the two gRPC would refuse with growing probability.
+        options.append(("grpc.server.max_pending_requests", max_unread))
+        options.append(("grpc.server.max_pending_requests_hard_limit", max_unread + 1))
     if max_connection_age_s is not None:
         options.append(("grpc.max_connection_age_ms", int(max_connection_age_s * 1000)))
     return options

@@ -101,5 +101,5 @@ def make_live_catalogue(directory: Path, model: Path) -> Catalogue:
 def free_port_settings(**changes: object) -> ServeSettings:
     """Free ports, no metrics page, a bundle that is looked at often, and no call shed because the machine is busy."""
     values = {"ranking_port": 0, "embedding_port": 0, "metrics_port": -1, "bundle_poll_s": 0.05, "drain_s": 2.0}
-    values |= {"max_wait_ms": 60_000.0, "stuck_after_s": 60.0}
+    values |= {"max_wait_ms": 60_000.0, "max_unread": 1000, "stuck_after_s": 60.0}
     return ServeSettings.model_validate(values | changes)

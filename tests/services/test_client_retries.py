@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -73,6 +75,40 @@ def test_an_unavailable_server_is_asked_again():
     method = Method(unavailable(), unavailable())
     assert call_with_retries(method, "x", PATIENCE, RetryPolicy()) == "reply to x"
     assert len(method.calls) == 3
+
+
+def test_a_call_that_the_server_s_grpc_reset_is_made_again():
+    method = Method(RequestError(grpc.StatusCode.CANCELLED, "CANCELLED", "RESET"))
+    assert call_with_retries(method, "x", PATIENCE, RetryPolicy(first_pause=0.001)) == "reply to x"
+
+
+def test_a_call_that_its_own_client_closed_is_not_made_again():
+    reached, release = threading.Event(), threading.Event()
+
+    class NeverAnswers(grpc.GenericRpcHandler):
+        def service(self, handler_call_details):
+            def wait(request, context):
+                reached.set()
+                release.wait(PATIENCE)
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(wait)
+
+    with ThreadPoolExecutor(1) as threads, ThreadPoolExecutor(1) as pool:
+        server = grpc.server(threads)
+        server.add_generic_rpc_handlers((NeverAnswers(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        client = RankingClient(f"127.0.0.1:{port}", timeout=PATIENCE)
+        calling = pool.submit(client.rank, ["item-1"])
+        assert reached.wait(PATIENCE)
+        client.close()
+        with pytest.raises(ServiceError) as raised:
+            calling.result(PATIENCE)
+        release.set()
+        server.stop(0).wait()
+    assert raised.value.code is grpc.StatusCode.CANCELLED
+    assert (raised.value.attempts, raised.value.refused_unread, raised.value.exit_code) == (1, False, 2)
 
 
 def test_retry_info_is_honoured():

@@ -43,7 +43,8 @@ RESULT = {
         "admitted": {"p99_ms": 200.0},
         "timeout_ms": 500.0,
         "shed": {"p99_ms": 3.0},
-        "seconds_to_normal": 0.5,
+        "seconds_to_normal": 0.0,
+        "resident_growth": 0.02,
     },
     "swap": {"statuses": {"OK": 500}, "p99_factor": 1.2},
 }
@@ -57,7 +58,9 @@ def test_a_target_is_reached_or_missed_by_its_own_figure_alone():
         (("loads", 1, "server_cpu_us"), 461.0, "cpu_factor"),
         (("overload", "goodput_share"), 0.89, "goodput_share"),
         (("overload", "shed", "p99_ms"), 5.1, "shed_p99_ms"),
+        (("overload", "admitted", "p99_ms"), None, "admitted in time"),
         (("overload", "seconds_to_normal"), None, "seconds_to_normal"),
+        (("overload", "resident_growth"), 0.06, "resident_growth"),
         (("swap", "p99_factor"), 1.6, "swap_p99_factor"),
         (("swap", "statuses"), {"OK": 499, "INTERNAL": 1}, "swap without errors"),
     ):
@@ -68,6 +71,19 @@ def test_a_target_is_reached_or_missed_by_its_own_figure_alone():
             place = place[step]
         place[last] = value
         assert [one for one, reached in judged(worse).items() if not reached] == [name]
+
+
+def test_a_large_table_has_targets_of_its_own():
+    large = copy.deepcopy(RESULT)
+    large["protocol"]["items"] = 1_000_000
+    large["floors"]["raw scan"]["p50_ms"] = 10.0
+    large["one at a time"] = {"RankSession": {"p50_ms": 14.0}}
+    large["loads"] = [load(150.0, 49.0)]
+    assert judged(large)["scan_factor"]
+    assert judged(large)["large p99_ms"]
+    large["one at a time"]["RankSession"]["p50_ms"], large["loads"] = 16.0, [load(150.0, 51.0)]
+    assert not judged(large)["scan_factor"]
+    assert not judged(large)["large p99_ms"]
 
 
 def test_pictures_come_from_the_json_alone_and_are_the_same_every_time():

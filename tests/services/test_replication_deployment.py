@@ -47,12 +47,13 @@ def test_no_call_fails_while_a_ranker_behind_haproxy_stops(catalogue, tmp_path, 
     # No ranker is out because a busy machine answers late; NOT_SERVING counts once this has passed without a SERVING.
     patient = "timeout connect 1s\n    timeout check 5s"
     configuration.write_text((EXAMPLE / "haproxy.cfg").read_text().replace("timeout connect 1s", patient))
-    settings = free_port_settings(not_serving_s=1.2, drain_s=PATIENCE)
+    settings = free_port_settings(not_serving_s=1.2, drain_s=PATIENCE, health_port=0)
     rankers = [RankingServer(catalogue.bundle, catalogue.store, settings) for _ in range(3)]
     for ranker in rankers:
         ranker.start()
     port = free_port()
     addresses = {f"RANKER_{number}": ranker.address for number, ranker in enumerate(rankers, 1)}
+    addresses |= {f"HEALTH_{number}": str(ranker.health_port) for number, ranker in enumerate(rankers, 1)}
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [haproxy, "-f", str(configuration)],
