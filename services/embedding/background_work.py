@@ -47,6 +47,8 @@ class BackgroundWork:
     ) -> None:
         self._inserter, self._next, self._store, self._commits = inserter, next_encoder, store, commits
         self._settings, self._metrics = settings, metrics
+        if next_encoder is not None:
+            next_encoder.left_out = set()
         self._without_text: set[str] = set()
         self._failed: set[str] = set()
         self._tasks = [asyncio.create_task(self._keep_filled())]
@@ -134,18 +136,32 @@ class BackgroundWork:
             raise StoreFullError(full[0].message)
 
     async def _change_over(self, encoder: ServedEncoder) -> None:
-        """Give every item a vector of the next encoder, then make it the active one."""
-        await self._fill(encoder, every=True)
-        if self._failed:
-            shown = ", ".join(repr(one) for one in sorted(self._failed)[:NAMED_ITEMS])
-            log.error(
-                "encoder %s does not become the active one: it gives no usable vector for %d items, for example %s",
-                *(encoder.fingerprint[:12], len(self._failed), shown),
-            )
-            return
+        """Give every item a vector of the next encoder, then make it the active one.
+
+        Inserts go on meanwhile. While one that the encoder failed on may be missing from the last look, another look is taken;
+        from the decision on such inserts are refused.
+        """
+        while True:
+            left_out, encoder.left_out = encoder.left_out, set()
+            await self._inserter.settled(left_out or ())
+            await self._fill(encoder, every=True)
+            if self._failed:
+                shown = ", ".join(repr(one) for one in sorted(self._failed)[:NAMED_ITEMS])
+                log.error(
+                    "encoder %s does not become the active one: it gives no usable vector for %d items, for example %s",
+                    *(encoder.fingerprint[:12], len(self._failed), shown),
+                )
+                return
+            if not encoder.left_out:
+                break
+        encoder.required = True
         before = self._inserter.active.fingerprint
         record = Encoder(encoder.fingerprint, encoder.encoder.dimensions, encoder.encoder.name)
-        await self._commits.exclusive(lambda: self._store.activate(record))
+        try:
+            await self._commits.exclusive(lambda: self._store.activate(record))
+        except BaseException:
+            encoder.required = False
+            raise
         self._inserter.make_active(encoder)
         log.info("encoder %s is the active one now, after %s", encoder.fingerprint[:12], before[:12])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,20 @@ class Insertion:
 
 
 class ServedEncoder:
-    """An encoder, the queue of its language model, and its key in the store."""
+    """An encoder, the queue of its language model, and its key in the store.
+
+    Attributes:
+        required: an insert that it cannot embed is refused, as if it were the active one.
+        left_out: of the one that shall become the active one, ids of inserts that it has failed on, some of them still on their
+            way to the disk (see Inserter.settled); None where nobody asks.
+    """
 
     def __init__(self, encoder: ItemEncoder, texts: TextQueue) -> None:
         self.encoder, self.texts = encoder, texts
         self.fingerprint = encoder.fingerprint
         self.key = fingerprint_key(encoder.fingerprint)
+        self.required = False
+        self.left_out: set[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,22 @@ class _Encoded:
     store_ns: int
 
 
+def _made(result: _Encoded | BaseException | None) -> _Encoded:
+    """What came of encoding an item, where that is a vector; else what is wrong is raised."""
+    if isinstance(result, BaseException):
+        raise result
+    if result is None:
+        raise no_text_left()
+    return result
+
+
 class Inserter:
     """Inserts and deletes items; one call at a time for one id, in the order in which they came.
 
     Args:
         encoders: the active one first; after it the one that shall become, or has been, the active one. Each insert is written
-            under all of them. What the first cannot embed is refused; what only another cannot is left to the background.
+            under all of them. What the first or a required one cannot embed is refused; what only another cannot is left to
+            the background.
         store: read here, written through ``commits``.
     """
 
@@ -109,10 +127,13 @@ class Inserter:
                 *(self._encode(one, item, len(record), bulk=bulk) for one in others),
                 return_exceptions=True,
             )
-            if isinstance(first, BaseException):
-                raise first
-            if first is None:
-                raise no_text_left()
+            first = _made(first)
+            for one, made in zip(others, rest, strict=True):
+                # Asked only now: it may have become so while the models read.
+                if one.required:
+                    _made(made)
+                elif isinstance(made, BaseException) and one.left_out is not None:
+                    one.left_out.add(item.item_id)
             (self._metrics.new_texts if first.model_ns else self._metrics.known_texts).inc()
             texts = (first.text, *(one.text for one in rest if isinstance(one, _Encoded)))
             started = time.perf_counter_ns()
@@ -143,6 +164,12 @@ class Inserter:
             if now is not None and not now.deleted and now.record == stored.record:
                 await self._commits.write(Put(item_id, stored.record, (encoded.text,)))
             return True
+
+    async def settled(self, item_ids: Iterable[str]) -> None:
+        """Wait until inserts of these items that are under way have ended."""
+        for item_id in item_ids:
+            async with self._ids.hold(item_id):
+                pass
 
     async def delete(self, item_id: str) -> Written:
         """Make an item a tombstone, durably.

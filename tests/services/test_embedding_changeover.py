@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -138,6 +139,70 @@ def test_what_the_new_encoder_cannot_embed_is_no_reason_to_refuse_an_insert(tmp_
         wait_until(lambda: client.info().model_version == NEXT)
         # Now the new one is the one that counts.
         assert client.embed(Item("b", title="bad")).model_version == NEXT
+
+
+class Gate:
+    """Where a thread waits until the test lets it go on; open ever after."""
+
+    def __init__(self):
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def wait(self):
+        self.entered.set()
+        assert self.go_on.wait(4 * PATIENCE)
+
+
+def test_an_item_that_came_after_the_last_look_holds_the_change_back(tmp_path, monkeypatch):
+    insert(tmp_path)
+    look, write = Gate(), Gate()
+    missing_vectors, write_group = StoreWriter.missing_vectors, StoreWriter.write
+
+    def held_look(store, encoder, **options):
+        missing = missing_vectors(store, encoder, **options)
+        if encoder == NEXT and not missing:
+            look.wait()
+        return missing
+
+    def held_write(store, group):
+        if any(one.item_id == "late" for one in group):
+            write.wait()
+        return write_group(store, group)
+
+    monkeypatch.setattr(StoreWriter, "missing_vectors", held_look)
+    monkeypatch.setattr(StoreWriter, "write", held_write)
+    monkeypatch.setattr(background_work, "TRY_AGAIN_S", 0.05)
+    new = OtherModel()
+    new.raising = {"late"}
+    with serving(tmp_path, next_model=new) as client:
+        assert look.entered.wait(PATIENCE)
+        inserting = threading.Thread(target=client.embed, args=[Item("late", title="late")])
+        inserting.start()
+        assert write.entered.wait(PATIENCE)
+        look.go_on.set()
+        write.go_on.set()
+        inserting.join()
+        wait_until(lambda: new.texts.count("late") > 4)
+        assert client.info().model_version == FINGERPRINT
+        new.raising.clear()
+        wait_until(lambda: client.info().model_version == NEXT)
+        assert EmbeddingStoreFacts(tmp_path).missing == []
+
+
+def test_an_insert_that_was_under_way_when_the_encoder_changed_is_not_left_without_its_vector(tmp_path):
+    insert(tmp_path)
+    old, new = ControlledModel(), OtherModel()
+    new.raising = {"late"}
+    old.running.clear()
+    with serving(tmp_path, old, next_model=new) as client, ThreadPoolExecutor(1) as pool:
+        inserting = pool.submit(client.embed, Item("late", title="late"))
+        wait_until(lambda: "late" in new.texts and "late" in old.texts)
+        wait_until(lambda: client.info().model_version == NEXT)
+        old.running.set()
+        with pytest.raises(ServiceError, match="gave no usable vector"):
+            inserting.result()
+        assert EmbeddingStoreFacts(tmp_path).missing == []
+        with pytest.raises(ServiceError, match="no item"):
+            client.get("late")
 
 
 def test_ranking_takes_the_new_bundle_over_when_every_item_has_its_vector(tmp_path):
