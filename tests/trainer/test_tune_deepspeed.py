@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,8 +50,17 @@ def arguments(shop: Shop, settings: Settings) -> list[str]:
     return words
 
 
+def hold_the_port_of_torch(request: pytest.FixtureRequest) -> None:
+    """Let the port by which processes usually find each other be another program's, as any port may be."""
+    taken = socket.socket()
+    request.addfinalizer(taken.close)
+    with suppress(OSError):
+        taken.bind(("", 29500))
+        taken.listen()
+
+
 def test_a_run_cut_off_in_one_process_goes_on_in_two_along_the_same_loss_curve(
-    shop: Shop, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     whole = tune_alone(shop, settings, tmp_path / "whole")
     write = two_stages.write_checkpoint
@@ -64,6 +75,7 @@ def test_a_run_cut_off_in_one_process_goes_on_in_two_along_the_same_loss_curve(
         tune_alone(shop, settings, shop.run / "tuned")
     monkeypatch.undo()
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    hold_the_port_of_torch(request)
     outcome = CliRunner().invoke(command, arguments(shop, settings), catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     assert losses(shop.run / "tuned") == pytest.approx(whole, abs=1e-3)

@@ -23,6 +23,8 @@ class Plan:
         deepspeed: DeepSpeed's configuration, checked.
         as_json: progress as JSON lines.
         result: file for details and metrics.
+        rendezvous: file by which the processes find each other; not there yet. A port could be taken by another program between
+            its choice and its use.
     """
 
     dataset: str
@@ -33,6 +35,7 @@ class Plan:
     deepspeed: dict[str, Any]
     as_json: bool
     result: str
+    rendezvous: str
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
@@ -59,7 +62,7 @@ def tune_here(plan: Plan) -> None:
     settings = Settings.model_validate(plan.settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    processes = ZeroProcesses(plan.deepspeed)
+    processes = ZeroProcesses(plan.deepspeed, Path(plan.rendezvous))
     # Only the first process speaks; the others' lines would say the same again.
     if not processes.first:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends

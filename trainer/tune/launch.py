@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -36,23 +36,26 @@ def tune_with_deepspeed(
     count = processes or max(torch.cuda.device_count(), 1)
     result = draft.checkpoints / "result.json"
     result.unlink(missing_ok=True)
-    plan = Plan(
-        dataset=str(step.run.dataset.resolve()),
-        backbone=str(step.run.backbone.resolve()),
-        directory=str(draft.path.resolve()),
-        checkpoints=str(draft.checkpoints.resolve()),
-        settings=step.settings.model_dump(),
-        deepspeed=config,
-        as_json=step.reporter.as_json,
-        result=str(result.resolve()),
-    )
-    plan.write(draft.checkpoints / "plan.json")
     # Nothing is compiled at run time, and no accelerator is guessed: this machine has a GPU or it trains on its CPU.
     environment = {"DS_ACCELERATOR": "cuda" if torch.cuda.is_available() else "cpu", **os.environ}
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(count), "--master_port", str(_free_port())]
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(count)]
     command += ["--module", "trainer.tune.distributed", "--plan", str((draft.checkpoints / "plan.json").resolve())]
-    # The launcher writes its own progress to standard output, which belongs to results: it goes to standard error (2).
-    ended = subprocess.run(command, env=environment, stdout=2, check=False)
+    # A new one for every start: what an earlier run's processes left in it would be taken for this one's.
+    with TemporaryDirectory(prefix="llmgr-tune-") as meeting:
+        plan = Plan(
+            dataset=str(step.run.dataset.resolve()),
+            backbone=str(step.run.backbone.resolve()),
+            directory=str(draft.path.resolve()),
+            checkpoints=str(draft.checkpoints.resolve()),
+            settings=step.settings.model_dump(),
+            deepspeed=config,
+            as_json=step.reporter.as_json,
+            result=str(result.resolve()),
+            rendezvous=str(Path(meeting, "rendezvous").resolve()),
+        )
+        plan.write(draft.checkpoints / "plan.json")
+        # The launcher writes its own progress to standard output, which belongs to results: it goes to standard error (2).
+        ended = subprocess.run(command, env=environment, stdout=2, check=False)
     if ended.returncode or not result.is_file():
         raise LlmgrError(
             f"tuning under DeepSpeed ended with status {ended.returncode}",
@@ -60,9 +63,3 @@ def tune_with_deepspeed(
         )
     outcome = json.loads(result.read_text(encoding="utf-8"))
     return outcome["details"], outcome["metrics"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

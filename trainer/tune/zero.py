@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,21 +150,25 @@ class ZeroProcesses(Processes):
 
     Args:
         config: DeepSpeed's configuration, checked.
+        rendezvous: a file of this run, by which its processes find each other.
     """
 
     alone = False
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], rendezvous: Path) -> None:
         import deepspeed
 
         on_gpu = torch.cuda.is_available()
-        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo")
+        deepspeed.init_distributed(
+            dist_backend="nccl" if on_gpu else "gloo",
+            init_method=f"file://{rendezvous}",
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+        )
         self._config, self._on_gpu = config, on_gpu
         self.first = torch.distributed.get_rank() == 0
 
     def place(self, settings: EngineSettings) -> EngineSettings:
-        import os
-
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if self._on_gpu else "cpu"
         return settings.model_copy(update={"device": device})
 
