@@ -71,7 +71,7 @@ class CopyReceiver:
                     return ArrivedCopy(arriving, message)
                 else:
                     arriving.take(message)
-        except (DamagedMessageError, DamagedRecordError, ValueError) as error:
+        except (DamagedMessageError, DamagedRecordError) as error:
             _discard(arriving)
             raise StoreDamagedError(f"the copy was damaged on its way: {error}", "it is fetched again") from None
         except BaseException:

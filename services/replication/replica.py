@@ -205,6 +205,8 @@ class Replica:
         receiver.end()
         assert self._store is not None
         self._wanted, self._cursor, self._damaged_at, self._pruning = None, self._cursor_behind_damage(self._store), "", None
+        # The copy may be ahead of what the publisher has said of itself so far: only what it says from now on counts.
+        self._first_seen = None
         self._metrics.resyncs.labels(reason).inc()
         self._metrics.sequence.set(self._store.position)
         log.info("copy_in_place", reason=reason, epoch=self._store.epoch, sequence=self._store.position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 from bundle_fixture import FINGERPRINT, ITEMS, OTHER_FINGERPRINT, put
 from patience import wait_until
+from prometheus_client import CollectorRegistry
 from redis_fixture import Follower, contents, insert, is_copy, redis, replication
 
 from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.verification import verify_store
 from services.ranking.live_ranker import LiveRanker
-from services.replication.metrics import RESYNC_REASONS
+from services.replication.copy_sender import CopySender
+from services.replication.metrics import RESYNC_REASONS, PublisherMetrics, ReplicaMetrics
+from services.replication.publisher import Publisher
+from services.replication.replica import Replica
 
 __all__ = ["redis", "replication"]
 
@@ -150,6 +155,41 @@ def test_another_store_in_the_source_s_place_is_taken_over_whole(replication, ca
         both.publish(catalogue.store)
         insert(writer, 0, 2, "later")
         wait_until(lambda: is_copy(replica, catalogue.store), "changes of the other store do not come")
+
+
+def test_a_copy_that_is_ahead_of_what_its_publisher_said_is_not_fetched_again(replication, catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.replication.publisher.BEAT_SECONDS", 0.0)
+    settings, registry, fetched = replication().settings, CollectorRegistry(), []
+    with catalogue.writer() as writer, monkeypatch.context() as slow:
+        publisher = Publisher(catalogue.store, settings, PublisherMetrics(CollectorRegistry()))
+        replica = Replica(tmp_path / "replica", settings, ReplicaMetrics(registry), fetched.append)
+        publisher.step()
+        fetching = threading.Thread(target=replica.step)
+        fetching.start()
+        wait_until(lambda: publisher._link.llen("llmgr:wanted"), "no wish")
+
+        # It says where the store is, then items come, then it sends the copy, and is slow to send the changes.
+        def insert_and_look(sender, look=CopySender.look):
+            insert(writer, 0, 3)
+            look(sender)
+
+        slow.setattr(CopySender, "look", insert_and_look)
+        slow.setattr(Publisher, "_send_all", lambda publisher: None)
+        publisher.step()
+        fetching.join()
+        assert fetched[0].position == writer.sequence()
+        replica.step()
+        slow.undo()
+        sequence = insert(writer, 3, 1)
+        # Two beats: what it says now counts.
+        for _ in range(2):
+            publisher.step()
+            replica.step()
+        wait_until(lambda: replica.step() or registry.get_sample_value("llmgr_replica_sequence") == sequence, "no changes")
+        assert registry.get_sample_value("llmgr_replica_resyncs_total", {"reason": "source_went_back"}) == 0
+        replica.close()
+        publisher.close()
+        assert is_copy(tmp_path / "replica", catalogue.store)
 
 
 def test_a_source_that_was_set_back_to_a_backup_takes_its_replicas_back(replication, catalogue, tmp_path):
