@@ -40,6 +40,10 @@ class TuneSettings(Section):
         stage1_epochs, stage2_epochs: passes over each stage's examples.
         stage1_examples, stage2_examples: a random subset of so many items and prefixes; 0 takes all.
         heldout_items: items kept out of stage 1 to measure it by.
+        patience: a stage stops after so many validations in a row without a better figure, and ends with its best weights; 0
+            never validates. Stage 1 goes by accuracy on the items kept out of it, stage 2 by validation NDCG@20.
+        validation_steps: steps from one validation to the next.
+        validation_examples: items (stage 1) and validation examples (stage 2) of each validation, evenly spread.
         batch_size: examples a step, over all processes and accumulated parts.
         accumulate: parts into which a process cuts its share of a batch, to save memory.
         learning_rate: peak rate of the adapter; cosine schedule to zero.
@@ -77,6 +81,9 @@ class TuneSettings(Section):
     stage1_examples: int = Field(default=0, ge=0)
     stage2_examples: int = Field(default=0, ge=0)
     heldout_items: int = Field(default=200, ge=0)
+    patience: int = Field(default=0, ge=0)
+    validation_steps: int = Field(default=50, ge=1)
+    validation_examples: int = Field(default=500, ge=1)
     batch_size: int = Field(default=16, ge=1, le=65536)
     accumulate: int = Field(default=1, ge=1, le=1024)
     learning_rate: float = Field(default=2e-4, gt=0.0)

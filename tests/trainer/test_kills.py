@@ -31,6 +31,8 @@ SMALL += [
 SMALL += ["distil.teacher_examples=40", "distil.teacher_top=5", "transitions.text_neighbours=4", "transitions.text_new_rank=4"]
 SMALL += ["tune.lora_rank=2", "tune.text_rows=4", "tune.candidates=4", "tune.heldout_items=6", "tune.batch_size=8"]
 SMALL += ["tune.stage1_epochs=1", "tune.stage2_epochs=1", "tune.stage2_examples=64", "engine.max_tokens=24"]
+# Best weights and how long none were better outlive a kill too.
+SMALL += ["tune.patience=2", "tune.validation_steps=2", "tune.validation_examples=20"]
 SMALL += [f"tune.checkpoint_steps={CHECKPOINT_STEPS}", f"pretrain.checkpoint_minutes={CHECKPOINT_MINUTES}"]
 SMALL += [f"distil.checkpoint_minutes={CHECKPOINT_MINUTES}", "threads=1", "seed=1"]
 SMALL += ["sweep.startup_trials=1", "sweep.pruning=false"]
@@ -138,7 +140,7 @@ def timeless(metrics: dict[str, Any], prefix: str = "") -> dict[str, float]:
     """Figures by dotted name, without those that a clock made."""
     found: dict[str, float] = {}
     for key, value in metrics.items():
-        if key.endswith(("_cost", "_seconds", "_per_second")):
+        if key.endswith(("_cost", "_seconds", "_per_second", "_share_of_peak")):
             continue
         if isinstance(value, dict):
             found |= timeless(value, f"{prefix}{key}.")

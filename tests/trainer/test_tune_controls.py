@@ -86,7 +86,7 @@ def test_stage_1_with_shuffled_texts_asks_for_the_same_items_by_texts_of_others(
     for kind in ("own", "shuffled"):
         tuning = untrained(shop, tiny_settings(encoder, stage1_texts=kind), tmp_path / kind)
         learn = tuning.examples.items_to_learn(np.load(tmp_path / kind / "checkpoints" / "untuned-vectors.npy"))
-        steps, build = learn.work
+        steps, build = learn.work.steps, learn.work.build
         words: dict[int, tuple[int, ...]] = {}
         for chosen in steps:
             batch = build(chosen, np.random.default_rng(0))
@@ -144,7 +144,8 @@ def test_over_all_items_as_candidates_the_loss_is_that_over_the_catalogue(
 
 def test_stage_2_over_candidates_draws_them_anew_for_each_step(shop: Shop, encoder: Path, tmp_path: Path) -> None:
     tuning = untrained(shop, tiny_settings(encoder, stage2_candidates=4), tmp_path / "tuning")
-    steps, build = tuning.examples.prefixes_to_learn()
+    work = tuning.examples.prefixes_to_learn()
+    steps, build = work.steps, work.build
     first, again, other = (build(steps[0], np.random.default_rng(seed)).candidates for seed in (0, 0, 1))
     assert first.shape == (len(steps[0]), 5)
     assert torch.equal(first, again)

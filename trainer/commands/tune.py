@@ -20,6 +20,8 @@ INCIDENTAL = {"checkpoint_steps", "gradient_checkpointing"}
 HOST = {"device", "batch_tokens"}
 # At its default, each leaves the model as it was before there was a choice.
 CHOICES = ("order", "projection", "stage1_texts", "stage2_candidates")
+# Without patience, neither these nor patience itself mean anything.
+VALIDATION = {"patience", "validation_steps", "validation_examples"}
 
 
 @step_command("tune")
@@ -83,6 +85,7 @@ def shaping_settings(settings: Settings) -> dict[str, Any]:
     """The settings that determine the tuned model."""
     tune, usual = settings.tune, TuneSettings()
     unused = {name for name in CHOICES if getattr(tune, name) == getattr(usual, name)}
+    unused |= set() if tune.patience else VALIDATION
     return {
         "seed": settings.seed,
         "engine": settings.engine.model_dump(exclude=HOST),

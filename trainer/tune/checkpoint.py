@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,12 +24,14 @@ class Position:
         step: steps of that stage already done.
         log_bytes: length of the training log then.
         measured: figures measured so far, which a resumed run cannot measure again.
+        validation: where early stopping stands, empty without it.
     """
 
     stage: int
     step: int
     log_bytes: int
     measured: dict[str, float]
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 def write_checkpoint(directory: Path, position: Position, tensors: Mapping[str, torch.Tensor]) -> None:

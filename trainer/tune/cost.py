@@ -9,20 +9,27 @@ import numpy as np
 
 from llmgr_core.engine.hybrid_model import HybridModel
 from llmgr_core.progress import Reporter
+from trainer.tune.model_flops import ModelFlops
+from trainer.tune.pace import Pace
 from trainer.tune.training_loop import BuildBatch, Places
 
 SAMPLED_BATCHES = 3
 
 
-def report_cost(model: HybridModel, stage: int, steps: list[Places], build: BuildBatch, reporter: Reporter) -> dict[str, Any]:
+def report_cost(
+    model: HybridModel, stage: int, steps: list[Places], build: BuildBatch, reporter: Reporter, peak: float
+) -> dict[str, Any]:
     """Report tokens, measured tokens a second and minutes of a stage; changes neither weights nor gradients.
 
     A few batches, evenly spread over the lengths, run forward and backward; the first of them only warms up.
+
+    Args:
+        peak: operations a second of this machine, of which the measured speed is a share.
     """
     if not steps:
         return {}
     picked = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, SAMPLED_BATCHES + 1)]
-    tokens, seconds = 0, 0.0
+    pace, flops = Pace(peak), ModelFlops.of(model.language_model)
     for number, chosen in enumerate(picked):
         batch = build(chosen, np.random.default_rng(0))
         started = time.perf_counter()
@@ -31,17 +38,16 @@ def report_cost(model: HybridModel, stage: int, steps: list[Places], build: Buil
         loss.backward()
         float(loss.detach())
         if number:
-            tokens += batch.tokens
-            seconds += time.perf_counter() - started
+            pace.add(batch.tokens, flops.count(batch), time.perf_counter() - started)
         model.zero_grad(set_to_none=True)
-    total = tokens / SAMPLED_BATCHES * len(steps)
-    speed = tokens / seconds
+    total = pace.tokens / SAMPLED_BATCHES * len(steps)
     cost = {
         "steps": len(steps),
         "examples": int(sum(len(step) for step in steps)),
         "tokens": round(total),
-        "tokens_per_second": round(speed),
-        "minutes": round(total / speed / 60, 1),
+        **pace.figures(),
+        "flops_per_token": round(pace.operations / pace.tokens),
+        "minutes": round(total * pace.seconds / pace.tokens / 60, 1),
     }
     reporter.event(f"stage {stage} will cost", **cost)
     return cost

@@ -18,8 +18,21 @@ from trainer.tune.shuffled_texts import items_of_other_texts
 from trainer.tune.training_loop import BuildBatch, Places, steps_of
 
 MIN_ITEMS = 20
-Work = tuple[list[Places], BuildBatch]
-"""The examples of every step of a stage, and what makes a batch of them."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage has to do.
+
+    Attributes:
+        steps: places of the examples of every step.
+        build: makes a batch of them.
+        lengths: int64 [n], about how many tokens the prompt of each example has.
+    """
+
+    steps: list[Places]
+    build: BuildBatch
+    lengths: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,9 @@ class StageExamples:
             items = learned[places]
             return self._batches.auxiliary(items, hard.draw(items, settings.candidates, draw), shown[places])
 
-        steps = steps_of(self._batches.item_lengths(shown), settings.stage1_epochs, settings, seed, 1)
-        return ItemsToLearn((steps, build), heldout, hard)
+        lengths = self._batches.item_lengths(shown)
+        steps = steps_of(lengths, settings.stage1_epochs, settings, seed, 1)
+        return ItemsToLearn(Work(steps, build, lengths), heldout, hard)
 
     def prefixes_to_learn(self) -> Work:
         """Stage 2."""
@@ -103,4 +117,19 @@ class StageExamples:
             among = random_candidates(targets, self._dataset.num_items, count, draw) if count else None
             return self._batches.main(chosen, with_texts, among)
 
-        return steps_of(self._batches.main_lengths(examples), settings.stage2_epochs, settings, seed, 2), build
+        lengths = self._batches.main_lengths(examples)
+        return Work(steps_of(lengths, settings.stage2_epochs, settings, seed, 2), build, lengths)
+
+
+def mixed(items: Work, prefixes: Work, seed: int) -> Work:
+    """The steps of both stages in one random order."""
+    # Items are told from prefixes by their sign.
+    steps = [-1 - places for places in items.steps] + prefixes.steps
+    order = np.random.default_rng([seed, 3]).permutation(len(steps))
+
+    def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
+        return items.build(-1 - places, draw) if places[0] < 0 else prefixes.build(places, draw)
+
+    # Place -1 - i reads the i-th entry from the end.
+    lengths = np.concatenate([prefixes.lengths, items.lengths[::-1]])
+    return Work([steps[place] for place in order], build, lengths)

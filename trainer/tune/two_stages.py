@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from llmgr_core.encoders import Backbone
 from llmgr_core.engine import SemanticEngine
 from llmgr_core.engine.adapter import add_adapter
 from llmgr_core.engine.bridge import Bridge
-from llmgr_core.engine.bridge_start import start_projection, whitening
 from llmgr_core.engine.hybrid_model import HybridModel
 from llmgr_core.engine.prompt_batches import PromptBatches
 from llmgr_core.engine.tuned_model import save_tuned
@@ -26,14 +25,26 @@ from trainer.catalogue_training.log import TrainingLog
 from trainer.tune.catalogue_vectors import catalogue_vectors
 from trainer.tune.checkpoint import Position, read_checkpoint, write_checkpoint
 from trainer.tune.cost import report_cost
-from trainer.tune.measures import backbone_quality, best_text_gate, candidate_accuracy, teacher_quality, text_neighbour_quality
+from trainer.tune.early_stopping import EarlyStopping, Figures
+from trainer.tune.matmul_rate import matmul_rate
+from trainer.tune.measures import (
+    backbone_quality,
+    best_text_gate,
+    candidate_accuracy,
+    teacher_figures,
+    teacher_quality,
+    text_neighbour_quality,
+)
+from trainer.tune.model_flops import ModelFlops
 from trainer.tune.optimization import choose_trainable
+from trainer.tune.pace import Pace
 from trainer.tune.processes import Processes
-from trainer.tune.stage_examples import ItemsToLearn, StageExamples
+from trainer.tune.stage_examples import ItemsToLearn, StageExamples, Work, mixed
+from trainer.tune.starting_values import mean_readout, start_bridge, start_text_rows
 from trainer.tune.training_loop import train_stage
 
-MEAN_BATCHES = 6
 Tensors = Mapping[str, torch.Tensor]
+Measure = Callable[[], Figures]
 
 
 class TwoStageTuning:
@@ -77,6 +88,7 @@ class TwoStageTuning:
         self.batches = PromptBatches(self.engine, dataset.texts, dataset.titles, tune, backbone.settings.max_clicks)
         self.examples = StageExamples(dataset, self.batches, tune, settings.seed)
         self.measured: dict[str, Any] = {}
+        self.validation: Figures = {}
         self._beside: dict[str, torch.Tensor] = {}
         self.log: TrainingLog | None = None
 
@@ -84,11 +96,12 @@ class TwoStageTuning:
         """Tune; returns details and metrics for the manifest."""
         found = read_checkpoint(self.checkpoints)
         position, tensors = found if found else (Position(2 if self.tune.order == "swapped" else 1, 0, 0, {}), {})
-        self.measured = dict(position.measured)
+        self.measured, self.validation = dict(position.measured), position.validation
         if self.processes.first:
             self.log = TrainingLog(self.directory, position.log_bytes)
         if found:
             self.reporter.event("resumed", stage=position.stage, step=position.step)
+        self.peak = self._measure_peak()
         untuned = self._vectors("untuned")
         self._start_bridge(untuned)
         trainable = sum(parameter.numel() for parameter in choose_trainable(self.model, 2).values())
@@ -129,15 +142,15 @@ class TwoStageTuning:
         self._beside = self._learned_weights()
         self._stage_1(position.step, tensors, untuned)
         # The finished model is asked the prompts of stage 2, which are read relative to their own mean.
-        self._start_prompt_mean(2, [], None)
+        self._start_prompt_mean(2, Work([], lambda *_: None, np.empty(0, dtype=np.int64)))
 
     def _stage_1(self, first_step: int, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
         learn = self.examples.items_to_learn(untuned)
-        self._start_prompt_mean(1, *learn.work)
+        self._start_prompt_mean(1, learn.work)
         if first_step == 0:
             self._measure("text_neighbours_ndcg20_before", text_neighbour_quality(untuned, self.dataset))
             self._measure("stage1_accuracy_before", self._accuracy(learn))
-        self._train(1, *learn.work, first_step, tensors)
+        self._train(1, learn.work, first_step, tensors, self._item_figures(learn))
         self._measure("stage1_accuracy_after", self._accuracy(learn))
         if self.tune.text_rows:
             tuned = self._vectors("stage-1")
@@ -146,26 +159,26 @@ class TwoStageTuning:
     def _stage_2(self, first_step: int, tensors: Tensors) -> None:
         if first_step == 0:
             self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
-        self._train(2, *self.examples.prefixes_to_learn(), first_step, tensors)
+        self._train(2, self.examples.prefixes_to_learn(), first_step, tensors, self._prefix_figures())
 
     def _both_stages(self, position: Position, tensors: Tensors, untuned: npt.NDArray[np.float32]) -> None:
         """The steps of both stages in one random order; what learns, and the number of the stage, are those of stage 2."""
         learn = self.examples.items_to_learn(untuned)
-        item_steps, build_items = learn.work
-        prefix_steps, build_prefixes = self.examples.prefixes_to_learn()
+        work = mixed(learn.work, self.examples.prefixes_to_learn(), self.settings.seed)
         if self.tune.text_rows:
             self._start_text_rows(untuned)
-        # Items are told from prefixes by their sign.
-        steps = [-1 - places for places in item_steps] + prefix_steps
-        order = np.random.default_rng([self.settings.seed, 3]).permutation(len(steps))
-
-        def build(places: npt.NDArray[np.int64], draw: np.random.Generator) -> Any:
-            return build_items(-1 - places, draw) if places[0] < 0 else build_prefixes(places, draw)
-
         if position.step == 0:
             self._measure("backbone_ndcg20", backbone_quality(self.model.backbone, self.dataset.validation))
-        self._train(2, [steps[place] for place in order], build, position.step, tensors)
+        self._train(2, work, position.step, tensors, self._prefix_figures())
         self._measure("stage1_accuracy_after", self._accuracy(learn))
+
+    def _measure_peak(self) -> float:
+        """Operations a second that the steps' share of the peak refers to."""
+        model = self.engine.language_model
+        peak = matmul_rate(model.device, model.transformer.get_input_embeddings().weight.dtype)
+        self.measured["matmul_flops_per_second"] = self.measured.get("matmul_flops_per_second", round(peak))
+        self.reporter.event("peak", matmul_gflops_per_second=round(peak / 1e9, 1))
+        return peak
 
     def _accuracy(self, learn: ItemsToLearn) -> float:
         return candidate_accuracy(self.model, self.batches, learn.hard, learn.heldout, self.settings.seed)
@@ -174,28 +187,56 @@ class TwoStageTuning:
         quality = teacher_quality(self.model, self.batches, self.engine.settings.batch_tokens, self.dataset.validation)
         self._measure("teacher_ndcg20", quality)
 
-    def _train(self, stage: int, steps: list[Any], build: Any, first_step: int, tensors: Tensors) -> None:
-        self._start_prompt_mean(stage, steps, build)
+    def _item_figures(self, learn: ItemsToLearn) -> Measure | None:
+        """What early stopping of stage 1 goes by; None where no item was kept out."""
+        items = learn.heldout[: self.tune.validation_examples]
+        seed = self.settings.seed
+        if not len(items):
+            return None
+        return lambda: {"accuracy": candidate_accuracy(self.model, self.batches, learn.hard, items, seed)}
+
+    def _prefix_figures(self) -> Measure | None:
+        """What early stopping of stage 2 goes by; None where no example validates."""
+        some = self.dataset.validation.evenly_spread(self.tune.validation_examples)
+        some = some.select(some.ends > some.starts)
+        if not len(some):
+            return None
+        return lambda: teacher_figures(self.model, self.batches, self.engine.settings.batch_tokens, some)
+
+    def _train(self, stage: int, work: Work, first_step: int, tensors: Tensors, measure: Measure | None) -> None:
+        self._start_prompt_mean(stage, work)
         parameters = choose_trainable(self.model, stage)
+        pace = Pace(self.peak)
         if self.processes.alone:
-            cost = report_cost(self.model, stage, steps[first_step:], build, self.reporter)
+            cost = report_cost(self.model, stage, work.steps[first_step:], work.build, self.reporter, self.peak)
             self.measured[f"stage{stage}_cost"] = self.measured.get(f"stage{stage}_cost", cost)
         optimization = self.processes.optimization(self.model, parameters, self.tune)
         if first_step:
             optimization.load_state(tensors, first_step)
-        train_stage(
+        stopping = None
+        if self.tune.patience and measure is not None:
+            stopping = EarlyStopping.of(self.tune, self.model, parameters, measure, self.processes)
+            if first_step:
+                stopping.load(self.validation, tensors)
+        ended = train_stage(
             stage,
-            steps,
-            build,
+            work.steps,
+            work.build,
             optimization,
             settings=self.tune,
             seed=self.settings.seed,
             first_step=first_step,
             log=self.log,
-            checkpoint=lambda step: self._checkpoint(stage, step, {**self._beside, **optimization.state()}),
+            checkpoint=lambda step: self._checkpoint(stage, step, {**self._beside, **optimization.state()}, stopping),
             reporter=self.reporter,
+            pace=pace,
+            flops=ModelFlops.of(self.engine.language_model),
+            stopping=stopping,
         )
         optimization.finish()
+        self.measured |= {f"stage{stage}_{name}": value for name, value in pace.figures(optimization.world).items()}
+        if stopping is not None:
+            self.measured |= {f"stage{stage}_steps": ended, **stopping.restore(stage)}
 
     def _vectors(self, name: str) -> npt.NDArray[np.float32]:
         """The catalogue's vectors under the model as it stands, or as it stood then; computed by the first process."""
@@ -206,54 +247,35 @@ class TwoStageTuning:
         return catalogue_vectors(self.engine, self.dataset.texts, cache, self.reporter, f"embed catalogue, {name}")
 
     def _start_bridge(self, untuned: npt.NDArray[np.float32]) -> None:
-        model, items = self.model, torch.from_numpy(self.examples.items)
-        token_vectors = self.engine.language_model.transformer.get_input_embeddings().weight
-        token_norm = float(token_vectors.detach().float().norm(dim=1).mean())
-        ids = model.backbone.item_table.detach().cpu()[items]
-        random = self.tune.projection == "random-frozen"
-        start_projection(model.bridge, torch.from_numpy(untuned)[items], ids, token_norm, random=random)
+        start_bridge(self.model, self.engine, untuned, self.examples.items)
 
-    @torch.no_grad()
-    def _start_prompt_mean(self, stage: int, steps: list[Any], build: Any) -> None:
+    def _start_prompt_mean(self, stage: int, work: Work) -> None:
         """Mean readout of some prompts before the stage's first step; a resumed run takes the very same one."""
         cache = self.checkpoints / f"stage-{stage}-prompt-mean.npy"
-        mean = self.model.bridge.prompt_mean
         if not cache.is_file() and self.processes.first:
-            self.model.eval()
-            mean.zero_()
-            picked = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, MEAN_BATCHES)] if steps else []
-            read = [self.model.read(build(chosen, np.random.default_rng(0))) for chosen in picked]
-            if read:
-                mean.copy_(torch.cat(read).mean(dim=0))
-            np.save(cache.with_suffix(".writing.npy"), mean.cpu().numpy(), allow_pickle=False)
+            np.save(cache.with_suffix(".writing.npy"), mean_readout(self.model, work), allow_pickle=False)
             cache.with_suffix(".writing.npy").replace(cache)
         self.processes.barrier()
-        mean.copy_(torch.from_numpy(np.load(cache, allow_pickle=False)))
+        self.model.bridge.prompt_mean.copy_(torch.from_numpy(np.load(cache, allow_pickle=False)))
 
     def _start_text_rows(self, vectors: npt.NDArray[np.float32]) -> None:
-        """t_v: whitened text vectors of unit length; the text head starts as the same map."""
-        bridge = self.model.bridge
-        assert bridge.text_head is not None
-        texts = torch.from_numpy(vectors)
-        mean, weights = whitening(texts[torch.from_numpy(self.examples.items)], self.tune.text_rows)
-        bridge.text_head.weight.data.zero_()
-        bridge.text_head.weight.data[: len(weights)].copy_(weights)
-        rows = torch.nn.functional.normalize((texts - mean) @ bridge.text_head.weight.data.cpu().T, dim=1)
-        has_text = texts.abs().amax(dim=1, keepdim=True) > 0
-        self.model.text_rows.copy_(rows * has_text)
-        if self.tune.graph_residual and bridge.text_gate is not None:
+        start_text_rows(self.model, vectors, self.examples.items)
+        if self.tune.graph_residual and self.model.bridge.text_gate is not None:
             gate = best_text_gate(self.model, self.dataset.validation)
-            bridge.text_gate.data.fill_(gate)
+            self.model.bridge.text_gate.data.fill_(gate)
             self._measure("text_gate", gate)
 
     def _learned_weights(self) -> dict[str, torch.Tensor]:
         """Copies of all that either stage trains."""
         return {f"weight.{name}": value.detach().clone() for name, value in choose_trainable(self.model, 2).items()}
 
-    def _checkpoint(self, stage: int, step: int, tensors: Tensors) -> None:
+    def _checkpoint(self, stage: int, step: int, tensors: Tensors, stopping: EarlyStopping | None = None) -> None:
         # Under ZeRO every process must take part in gathering the tensors; only one writes them.
         if self.processes.first and self.log is not None:
-            write_checkpoint(self.checkpoints, Position(stage, step, self.log.flush(), self.measured), tensors)
+            validation = stopping.position() if stopping else {}
+            best = stopping.tensors() if stopping else {}
+            position = Position(stage, step, self.log.flush(), self.measured, validation)
+            write_checkpoint(self.checkpoints, position, {**tensors, **best})
         self.processes.barrier()
 
     def _load_weights(self, tensors: Tensors) -> None:

@@ -175,5 +175,11 @@ class ZeroProcesses(Processes):
     def optimization(self, model: HybridModel, parameters: dict[str, nn.Parameter], settings: TuneSettings) -> ZeroOptimization:
         return ZeroOptimization(model, parameters, settings, self._config)
 
+    def as_first(self, figures: dict[str, float]) -> dict[str, float]:
+        device = self.place(EngineSettings()).device
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+        torch.distributed.broadcast(values, src=0)
+        return dict(zip(figures, values.tolist(), strict=True))
+
     def barrier(self) -> None:
         torch.distributed.barrier()
