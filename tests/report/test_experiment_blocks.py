@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from llmgr_core.errors import InputError
 from llmgr_core.evaluation import PairedBootstrap, Ranks
 from llmgr_core.evaluation.near_duplicates import groups_by_closeness
 from llmgr_core.evaluation.reliability import reliability
 from trainer.experiments.near_duplicates import near_duplicates
-from trainer.experiments.outcome import RowRanks, compare_rows
+from trainer.experiments.outcome import UNTRAINED, RowRanks, compare_rows
 from trainer.report.definition import BucketRow, BucketsBlock, ExperimentBlock, PictureBlock, ReportDefinition
 from trainer.report.experiment_table import experiment_block
 from trainer.report.rendering import render
@@ -32,8 +33,8 @@ def ranks(name: str, seed: int, better: float = 0.0) -> Ranks:
 def files(tmp_path: Path) -> ResultFiles:
     rows = [
         RowRanks("full", "", {1: ranks("full", 1), 2: ranks("full", 2)}),
-        RowRanks("better", "full", {1: ranks("better", 1, 8.0)}),
-        RowRanks("floor", "full", {0: ranks("floor", 9)}),
+        RowRanks("better", "full", {1: ranks("better", 1, 8.0)}, also=("floor",)),
+        RowRanks("floor", "full", {UNTRAINED: ranks("floor", 9)}),
     ]
     split = compare_rows(rows, np.full(400, 7), PairedBootstrap(resamples=200), "full")
     stated = np.linspace(0, 0.4, 400)
@@ -81,6 +82,33 @@ def test_a_row_shows_levels_its_reference_and_its_difference(files: ResultFiles)
     assert better[6].startswith("**+")
     assert better[-3:] == ["1", "-", "12 trials, 90 epochs, 41 min"]
     assert floor[-3] == "-"
+
+
+def test_a_further_comparison_is_a_line_of_its_own(files: ResultFiles) -> None:
+    lines = experiment_block(block(extra=("seeds", "cost")), files).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("| better "))
+    further = [cell.strip() for cell in lines[place + 1].split("|")[1:-1]]
+    assert further[:6] == ["the same", "", "", "", "", "floor"]
+    assert further[6].startswith("**+")
+    assert len(further) == len(lines[0].split("|")[1:-1])
+    assert [line.split("|")[1].strip() for line in lines[2:6]] == ["full \\", "better", "the same", "floor"]
+
+
+def test_a_difference_from_a_further_row_is_shown_by_clicks(files: ResultFiles) -> None:
+    row = BucketRow(label="over the floor", scorer="better", metric="NDCG@20", against="floor")
+    lines = buckets_table(BucketsBlock(kind="buckets", file="toy.json", differences=(row,)), files).splitlines()
+    assert lines[0] == "| | 5-10 (400) |"
+    found = files.at("toy.json", ("splits", "test", "also", "better", "floor", "masked", "5-10", "NDCG@20", "relative"))
+    assert f"({100 * found:+.1f} %)" in lines[2]
+    wrong = row.model_copy(update={"scorer": "full"})
+    with pytest.raises(InputError, match="there is no 'full'"):
+        buckets_table(BucketsBlock(kind="buckets", file="toy.json", differences=(wrong,)), files)
+
+
+def test_what_the_run_had_trained_before_costs_minutes_by_the_clock(files: ResultFiles) -> None:
+    files["toy.json"]["rows"][1]["cost"] = {"training_seconds": 150.0}
+    table = experiment_block(block(extra=("cost",)), files)
+    assert [cells(table, label)[-3] for label in ("full", "better", "floor")] == ["1.5", "2.5 wall", "-"]
 
 
 def test_what_was_not_run_is_named_with_the_reason(files: ResultFiles) -> None:

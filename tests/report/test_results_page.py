@@ -70,14 +70,14 @@ def test_prose_between_blocks_is_free(copied: tuple[Path, Path]) -> None:
 
 def test_new_json_fails_the_check_until_the_page_is_made_again(copied: tuple[Path, Path]) -> None:
     page, results = copied
-    path = results / "beauty-mean.json"
+    path = results / "beauty-seeds.json"
     changed = json.loads(path.read_text())
-    changed["splits"]["test"]["scorers"]["fused"]["masked"]["all"]["HR@5"] = 0.5
-    changed["splits"]["test"]["differences"]["fused"]["masked"]["1-4"]["HR@20"]["mean"] = 0.02
+    changed["splits"]["test"]["scorers"]["online"]["masked"]["all"]["HR@5"] = 0.5
+    changed["splits"]["test"]["differences"]["online"]["masked"]["1-4"]["HR@20"]["mean"] = 0.02
     path.write_text(json.dumps(changed))
     result = report("--check", page=page, results=results)
     assert result.exit_code == 1
-    for name in ("block beauty-masked", "block beauty-buckets", "beauty-differences.svg"):
+    for name in ("block targets", "block beauty-masked", "block beauty-buckets", "beauty-differences.svg"):
         assert name in result.stderr
     assert report(page=page, results=results).exit_code == 0
     assert "| **.5000** |" in page.read_text()

@@ -58,11 +58,12 @@ class LevelsBlock(Part):
 
 
 class BucketRow(Part):
-    """One metric of one scorer in every bucket."""
+    """One metric of one scorer in every bucket; a difference is one from the reference, or ``against`` a further row."""
 
     label: str
     scorer: str
     metric: Metric
+    against: str = ""
 
 
 class BucketsBlock(Part):
@@ -121,6 +122,43 @@ class FiguresBlock(Part):
     rows: tuple[FigureRow, ...]
 
 
+Place = tuple[str | int | dict[str, Any], ...]
+
+
+class TargetRow(Part):
+    """Something that was aimed at.
+
+    Attributes:
+        of: where the measured number stands, or the table of a difference, a share or a ratio with its interval.
+        minus: where a number stands that is taken from it.
+        measure: how it is written, and of a difference whether it is judged as such or as a "change" relative to its reference.
+        aim: what it should reach, in the unit of the measure: 0.12 for +12 %.
+        judged_by: what has to reach it: the "value"; the lower bound, "low", where something is to be shown; the upper
+            bound, "high", where nothing is to be lost that the interval shows.
+    """
+
+    label: str
+    file: str
+    of: Place
+    minus: Place = ()
+    measure: Literal["level", "change", "difference", "share", "ratio"] = "level"
+    aim: float
+    judged_by: Literal["value", "low", "high"] = "value"
+
+    @model_validator(mode="after")
+    def _bounds_are_there(self) -> TargetRow:
+        if self.judged_by != "value" and (self.minus or self.measure == "level"):
+            raise ValueError(f"{self.label!r}: a level has no interval, so its {self.judged_by!r} bound judges nothing")
+        return self
+
+
+class TargetsBlock(Part):
+    """What was aimed at, beside what was measured."""
+
+    kind: Literal["targets"]
+    rows: tuple[TargetRow, ...] = Field(min_length=1)
+
+
 class ExperimentBlock(Part):
     """The table of an experiment's result; until the file exists, the command that makes it."""
 
@@ -166,7 +204,8 @@ class FilesBlock(Part):
 
 
 Block = Annotated[
-    LevelsBlock | BucketsBlock | FiguresBlock | ExperimentBlock | PictureBlock | FilesBlock, Field(discriminator="kind")
+    LevelsBlock | BucketsBlock | FiguresBlock | TargetsBlock | ExperimentBlock | PictureBlock | FilesBlock,
+    Field(discriminator="kind"),
 ]
 
 

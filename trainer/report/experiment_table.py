@@ -24,7 +24,10 @@ def experiment_block(block: ExperimentBlock, files: ResultFiles) -> str:
         return f"Not run yet: `{block.command}` makes {block.file}."
     result = files[block.file]
     found = files.at(block.file, ("splits", block.split))
-    rows = [_row(block, row, found) for row in result["rows"] if row["name"] in found["scorers"]]
+    rows = []
+    for row in result["rows"]:
+        if row["name"] in found["scorers"]:
+            rows += [_row(block, row, found), *_also(block, row, found)]
     compared = f"{block.difference} against" + ("" if block.bucket == "all" else f", targets with {block.bucket} clicks")
     extra = [heading.format(metric=block.difference) for one in block.extra for heading in HEADINGS[one]]
     table = markdown_table(["", *block.metrics, compared, "difference", "95 % interval", *extra], rows)
@@ -61,13 +64,31 @@ def _row(block: ExperimentBlock, row: Mapping[str, Any], found: Mapping[str, Any
     return cells
 
 
+def _also(block: ExperimentBlock, row: Mapping[str, Any], found: Mapping[str, Any]) -> list[list[str]]:
+    """A line for each further row that a row is compared with: the comparison alone."""
+    empty = [""] * sum(len(HEADINGS[one]) for one in block.extra)
+    lines = []
+    for other, differences in found.get("also", {}).get(row["name"], {}).items():
+        compared = differences[block.masking][block.bucket][block.difference]
+        lines.append(["the same", *[""] * len(block.metrics), other, difference(compared), interval(compared), *empty])
+    return lines
+
+
 def _cost(cost: Mapping[str, Any]) -> list[str]:
-    seconds, parameters, request = cost.get("cpu_seconds"), cost.get("parameters"), cost.get("request_ms")
+    parameters, request = cost.get("parameters"), cost.get("request_ms")
     return [
-        "-" if seconds is None else f"{seconds / 60:.1f}",
+        _minutes(cost),
         "-" if parameters is None else f"{parameters:,}",
         "-" if request is None else f"{request:.2f}",
     ]
+
+
+def _minutes(cost: Mapping[str, Any]) -> str:
+    """CPU minutes of all steps of a row; where the run itself trained it, what that training took by the clock."""
+    if cost.get("cpu_seconds") is not None:
+        return f"{cost['cpu_seconds'] / 60:.1f}"
+    seconds = cost.get("training_seconds")
+    return "-" if seconds is None else f"{seconds / 60:.1f} wall"
 
 
 def _missing(row: Mapping[str, Any]) -> str:

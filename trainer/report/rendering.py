@@ -13,11 +13,13 @@ from trainer.report.definition import (
     LevelsBlock,
     PictureBlock,
     ReportDefinition,
+    TargetsBlock,
 )
 from trainer.report.experiment_table import experiment_block
 from trainer.report.pictures import Picture
 from trainer.report.result_files import Provenance, ResultFiles
 from trainer.report.tables import buckets_table, figures_table, files_table, levels_table
+from trainer.report.targets import targets_table
 
 PICTURES = "pictures"
 
@@ -59,6 +61,8 @@ def render(definition: ReportDefinition, files: ResultFiles) -> Rendering:
                 blocks[name] = buckets_table(block, files)
             elif isinstance(block, FiguresBlock):
                 blocks[name] = figures_table(block, files)
+            elif isinstance(block, TargetsBlock):
+                blocks[name] = targets_table(block, files)
             elif isinstance(block, ExperimentBlock):
                 blocks[name] = experiment_block(block, files)
             elif isinstance(block, FilesBlock):
