@@ -20,6 +20,8 @@ FOUND_ITEMS = 12
 TEXT_FIELDS = ("title", "description", "brand")
 CATEGORY_SEPARATOR = ">"
 
+# What tells the page to ask again.
+NOT_YET = HTTPStatus.CONFLICT
 STATUS_OF_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -177,6 +179,8 @@ def shown(item_id: str, item: Item | None) -> dict[str, Any]:
 def words(error: ServiceError, service: str) -> PageError:
     """A failed call in words for a person."""
     status = STATUS_OF_CODE.get(error.code, HTTPStatus.BAD_GATEWAY)
+    if error.reason == "SEQUENCE_NOT_REACHED":
+        return PageError(NOT_YET, f"The {service} service does not know of the newest change yet.")
     field = error.violations[0].field if error.violations else ""
     sentence = WORDS_OF_CODE.get(error.code)
     if sentence is None or error.reason == "STORE_FULL":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import threading
 
 import pytest
 from test_playground_http import both_services
@@ -12,6 +13,7 @@ from test_playground_http import both_services
 from llmgr_core.data.item import Item
 from services.client import EmbeddingClient
 from services.playground.serving import Playground
+from services.ranking.live_ranker import LiveRanker
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = os.environ.get("LLMGR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -118,6 +120,21 @@ def test_an_item_is_added_and_appears_in_the_ranking_then_goes(tab):
     tab.get_by_role("button", name="Delete Moon lamp").click()
     expect(tab, "#inserted").to_have_text("Moon lamp is deleted.")
     expect(tab, "#followed-box").to_be_hidden()
+
+
+def test_the_page_asks_again_until_the_ranker_knows_of_what_was_inserted(tab, monkeypatch):
+    follow, behind = LiveRanker.follow, threading.Event()
+    behind.set()
+    monkeypatch.setattr(LiveRanker, "follow", lambda ranker: None if behind.is_set() else follow(ranker))
+    tab.get_by_label("Title").fill("Sun lamp")
+    tab.get_by_role("button", name="Add", exact=True).click()
+    expect(tab, "#rank-error").to_contain_text("does not know of the newest change yet. Asking again")
+    expect(tab, "#followed-box").to_be_hidden()
+    behind.clear()
+    expect(tab, "#followed li").to_contain_text("Sun lamp")
+    expect(tab, "#rank-error").to_be_hidden()
+    tab.get_by_role("button", name="Delete Sun lamp").click()
+    expect(tab, "#inserted").to_have_text("Sun lamp is deleted.")
 
 
 def test_what_a_service_refuses_is_said_in_words(tab):

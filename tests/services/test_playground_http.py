@@ -17,7 +17,6 @@ from services.client import EmbeddingClient, RankingClient
 from services.embedding.background import serve_in_background
 from services.playground.catalogue import Catalogue as Titles
 from services.playground.serving import Playground
-from services.ranking.current_ranker import CurrentRanker
 from services.ranking.server import RankingServer
 
 ITEMS = 40
@@ -34,12 +33,8 @@ def both_services(directory):
         with EmbeddingClient(listening.address) as client:
             items = [Item(f"item-{n}", title=f"Lamp number {n}", brand="Acmé") for n in range(ITEMS)]
             assert len(list(client.embed_many(items))) == ITEMS
-        wait_for = CurrentRanker.wait_for
-        with pytest.MonkeyPatch.context() as patched:
-            # The page asks once for a ranking that knows of a change; on a busy machine that may take more than a second.
-            patched.setattr(CurrentRanker, "wait_for", lambda current, sequence, _: wait_for(current, sequence, PATIENCE))
-            with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=0.0)) as ranking:
-                yield ranking.address, listening.address
+        with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=0.0)) as ranking:
+            yield ranking.address, listening.address
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +156,11 @@ def test_a_request_that_is_no_good_is_told_so_in_words(page, path, value, status
     got, reply = post(page, path, value)
     assert got == status
     assert words in reply["error"] + reply["field"]
+
+
+def test_a_change_that_the_ranker_does_not_know_of_yet_has_a_status_of_its_own(page):
+    status, reply = post(page, "/api/rank", {"item_ids": ["item-1"], "min_sequence": 1 << 40})
+    assert (status, reply["error"]) == (409, "The ranking service does not know of the newest change yet.")
 
 
 def test_what_another_site_sends_is_turned_away(page):

@@ -2,6 +2,8 @@ import { besideOf, byId, element, milliseconds, nameOf, pickButton, rankedRow, s
 
 const SHOWN = 20;
 const TYPING_PAUSE = 120;
+const NOT_YET = 409;
+const ASK_AGAIN_PAUSE = 500;
 
 const session = [];
 const followed = new Map();
@@ -23,7 +25,11 @@ async function ask(path, given) {
     throw new Error("The playground itself does not answer. Is `llmgr serve playground` still running?");
   }
   const result = await reply.json();
-  if (!reply.ok) throw new Error(result.field ? `${result.error} (${result.field})` : result.error);
+  if (!reply.ok) {
+    const error = new Error(result.field ? `${result.error} (${result.field})` : result.error);
+    error.status = reply.status;
+    throw error;
+  }
   return result;
 }
 
@@ -97,7 +103,12 @@ async function rank() {
     showRanking(result);
   } catch (error) {
     if (ranking !== rankings) return;
-    say("rank-error", error.message);
+    if (error.status === NOT_YET) {
+      say("rank-error", `${error.message} Asking again …`);
+      setTimeout(() => ranking === rankings && rank(), ASK_AGAIN_PAUSE);
+    } else {
+      say("rank-error", error.message);
+    }
   } finally {
     if (ranking === rankings) section.setAttribute("aria-busy", "false");
   }
