@@ -175,12 +175,12 @@ def swap(scene: Scene, bundle: Path, other: Path, rate: float, seconds: float) -
 
     def exchange(client: RankingClient) -> None:
         time.sleep(seconds / 3)
-        moments["replaced"] = time.time()
+        moments["replaced"] = time.monotonic()
         bundle.rename(bundle.with_name("bundle.before"))
         other.rename(bundle)
-        while client.info().model_version == before and time.time() < moments["replaced"] + seconds:
+        while client.info().model_version == before and time.monotonic() < moments["replaced"] + seconds:
             time.sleep(0.1)
-        moments["served"] = time.time()
+        moments["served"] = time.monotonic()
 
     with RankingClient(scene.server.address, timeout=10.0) as client:
         before = client.info().model_version

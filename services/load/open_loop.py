@@ -95,23 +95,22 @@ class _Run:
         due = plan.times.tolist()
         limit = plan.in_flight or count + 1
         cpu = time.process_time()
-        start = time.perf_counter() + 0.01
-        started_at = time.time() + 0.01
+        start = time.monotonic() + 0.01
         number = 0
         while number < count or self._outstanding:
-            now = time.perf_counter() - start
+            now = time.monotonic() - start
             while number < count and due[number] <= now and self._outstanding < limit:
                 self._begin(number, now)
                 number += 1
-                now = time.perf_counter() - start
+                now = time.monotonic() - start
             for line in self._all:
                 line.flush()
             wait = LONGEST_WAIT
             if number < count and self._outstanding < limit:
                 wait = min(wait, max(due[number] - now, 0.0))
             self._listen(wait, start)
-            self._expire(time.perf_counter() - start)
-        seconds = time.perf_counter() - start
+            self._expire(time.monotonic() - start)
+        seconds = time.monotonic() - start
         for line in self._all:
             line.close()
         return Outcomes(
@@ -123,7 +122,7 @@ class _Run:
             status=self._status,
             seconds=seconds,
             client_cpu_seconds=time.process_time() - cpu,
-            started_at=started_at,
+            started_at=start,
             replies=self._replies,
         )
 
@@ -149,7 +148,7 @@ class _Run:
         readable, _, _ = select.select(list(connections), writing, (), wait)
         for ready in readable:
             finished = connections[ready].receive()
-            now = time.perf_counter() - start
+            now = time.monotonic() - start
             for one in finished:
                 self._outstanding -= 1
                 self._end(one.call, one.status, now)

@@ -28,7 +28,7 @@ class Outcomes:
         status: int64 [n], gRPC status numbers.
         seconds: how long the plan took.
         client_cpu_seconds: processor time of the client.
-        started_at: the start, in seconds since 1970.
+        started_at: the start, in seconds of time.monotonic(), which all processes of a machine share.
         replies: bytes, where they were kept.
     """
 
