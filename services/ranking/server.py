@@ -11,15 +11,12 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from llmgr_core.settings.serve import ServeSettings
 from services.admin.server import AdminServer
 from services.contract import ranking_service_pb2 as messages
 from services.observability.tracing import tracer_of
-from services.ranking.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.ranking.array_directory import SharedArrays
 from services.ranking.bundle_watcher import BundleWatcher, signature_of
 from services.ranking.change_follower import ChangeFollower
@@ -29,16 +26,19 @@ from services.ranking.live_ranker import LiveRanker
 from services.ranking.metrics import METHODS, RankingMetrics
 from services.ranking.own_core import OwnCore
 from services.ranking.received_calls import counted_server
-from services.ranking.refusal import refusing_method
 from services.ranking.service import RankingMethods
 from services.ranking.shadow_scan import ShadowScan
 from services.ranking.warm_up import WarmUp
 from services.ranking.watchdog import Watchdog
 from services.security.server_security import ServerSecurity
+from services.server.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.server.binding import bind, require_free_port, server_options
+from services.server.bounded_reflection import METHOD as REFLECTION
+from services.server.bounded_reflection import bounded_reflection
 from services.server.errors import overloaded
 from services.server.health_port import HealthPort
 from services.server.observation import CallObserver, MetricsPage
+from services.server.refusal import refusing_method
 from services.server.registration import SyncHealth
 from services.server.sync_methods import unary_method
 
@@ -108,7 +108,7 @@ class RankingServer:
         self._operations = ThreadPoolExecutor(OPERATIONS_THREADS, "operations")
         self.ranking_pool = BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3)
         self.batch_pool = BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches")
-        self._server, self._health = self._assemble()
+        self._server, self._health, self._reflection_pool = self._assemble()
         self._warm_up = WarmUp(self._server, self.current, settings, self._watchdog, self.ranking_pool)
         self._page: MetricsPage | None = None
         self._admin: AdminServer | None = None
@@ -207,7 +207,7 @@ class RankingServer:
         if self._shadow is not None:
             self._shadow.stop()
         self._watchdog.stop()
-        for pool in (self._operations, self.ranking_pool, self.batch_pool):
+        for pool in (self._operations, self._reflection_pool, self.ranking_pool, self.batch_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._page is not None:
             self._page.close()
@@ -215,7 +215,7 @@ class RankingServer:
         self.current.ranker.close()
         self._own_core.release()
 
-    def _assemble(self) -> tuple[grpc.Server, SyncHealth]:
+    def _assemble(self) -> tuple[grpc.Server, SyncHealth, BoundedPool]:
         settings = self._settings
         ranking, batches = self.ranking_pool, self.batch_pool
         options = server_options(
@@ -240,8 +240,9 @@ class RankingServer:
             for name, (handler, pool) in methods.items()
         }
         server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded),))
-        reflection.enable_server_reflection((FULL_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        return server, server_health
+        shed = self.metrics.shed.labels(REFLECTION)
+        reflection_pool = bounded_reflection(server, FULL_NAME, self._observer, shed)
+        return server, server_health, reflection_pool
 
     def _listen(self, share_port: bool) -> int:
         settings = self._settings

@@ -12,7 +12,6 @@ from llmgr_core import __version__
 from llmgr_core.ranker import Snapshot
 from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
-from services.ranking.admission import BoundedPool, seconds_since_arrival
 from services.ranking.answers import rank_query
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.joint_scan import JointScan, ScanTurn
@@ -20,6 +19,7 @@ from services.ranking.metrics import RankingMetrics
 from services.ranking.session_query import SessionQuery
 from services.ranking.shadow_scan import ShadowScan
 from services.ranking.watchdog import Watchdog
+from services.server.admission import BoundedPool, seconds_since_arrival
 from services.server.errors import RequestError, deadline_exceeded, invalid_field, overloaded
 
 NANOSECONDS = 1e9

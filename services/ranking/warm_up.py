@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings.serve import ServeSettings
 from services.contract import ranking_service_pb2 as messages
-from services.ranking.admission import BoundedPool, run_on
 from services.ranking.current_ranker import CurrentRanker
 from services.ranking.metrics import METHODS, RankingMetrics
 from services.ranking.service import RankingMethods
 from services.ranking.watchdog import Watchdog
 from services.security.scopes import HEALTH
+from services.server.admission import BoundedPool, run_on
 from services.server.observation import CallObserver
 from services.server.sync_methods import unary_method
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,6 +11,7 @@ from services.security.scopes import required_scope
 from services.security.tokens import Caller, TokenFile
 from services.server.errors import RequestError
 from services.server.observation import CallObserver
+from services.server.refusal import ended_at_once
 from services.server.request_context import set_caller
 from services.server.request_ids import request_id
 from services.server.sync_methods import refuse
@@ -99,15 +100,8 @@ class SyncGate(grpc.ServerInterceptor):
         if handler is None:
             return None
         refuse_call = self._gate.refusal(handler_call_details.method, handler_call_details.invocation_metadata)
-        if refuse_call is None:
-            return handler
-
-        def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[bytes]:
-            refuse_call(context)
-            return iter(())
-
-        # Of a stream nothing need be read to refuse it, and on the wire every kind of call may end without a reply.
-        return grpc.stream_stream_rpc_method_handler(answer)
+        # On gRPC's own thread, so that those without a token, however many, stand in nobody's way.
+        return handler if refuse_call is None else ended_at_once(refuse_call)
 
 
 class AsyncGate(grpc.aio.ServerInterceptor):

@@ -13,8 +13,11 @@ from grpc_reflection.v1alpha import reflection
 OVERALL = ""
 
 
-def add_service(server: Any, full_name: str, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-    """Add a service (full name as in the .proto file) and reflection that lists it; for threaded and asyncio servers."""
+def add_service(server: grpc.aio.Server, full_name: str, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+    """Add a service (full name as in the .proto file) to an asyncio server, and reflection that lists it.
+
+    There a stream holds no thread; threaded servers bound it (see bounded_reflection.py).
+    """
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_name, methods),))
     names = (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)

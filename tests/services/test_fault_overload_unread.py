@@ -17,8 +17,8 @@ from services.client.calls import RetryPolicy
 from services.contract import ranking_service_pb2 as messages
 from services.load.open_loop import run
 from services.load.plan import LoadPlan, Method
-from services.ranking.admission import BoundedPool
 from services.ranking.server import FULL_NAME
+from services.server.admission import BoundedPool
 
 RANK_SESSION = "/llmgr.v1.RankingService/RankSession"
 UNREAD = 4
@@ -87,7 +87,7 @@ def test_fault_overload_health_answers_on_a_port_of_its_own(serve_ranking, slow_
         assert status() == SERVING
 
 
-def test_a_client_comes_back_after_its_call_was_refused_unread(serve_ranking, slow_reader):
+def test_fault_overload_a_client_comes_back_after_its_call_was_refused_unread(serve_ranking, slow_reader):
     server = serve_ranking(max_unread=UNREAD)
 
     def failures(policy: RetryPolicy) -> list[ServiceError]:

@@ -25,9 +25,9 @@ from services.load.open_loop import run
 from services.load.outcomes import Outcomes
 from services.load.overload import Overload
 from services.load.plan import LoadPlan, Method
-from services.ranking.admission import SHORTEST_QUEUE, BoundedPool
 from services.ranking.server import FULL_NAME
 from services.ranking.watchdog import Watchdog
+from services.server.admission import SHORTEST_QUEUE, BoundedPool
 from services.server.errors import DETAILS_KEY
 from services.server.log_budget import LogBudget
 from services.server.observation import LINES_PER_SECOND
@@ -49,7 +49,7 @@ def pool_of_one_thread(longest_wait: float) -> Iterator[tuple[BoundedPool, Calla
         pool.shutdown()
 
 
-def test_the_queue_is_as_long_as_the_wait_allows():
+def test_fault_overload_the_queue_is_as_long_as_the_wait_allows():
     with pool_of_one_thread(0.1) as (pool, take_place):
         for _ in range(50):
             take_place()
@@ -95,7 +95,7 @@ def test_a_flood_of_refusals_is_a_few_lines_that_say_how_many_there_were():
     assert [budget.spend("full") for _ in range(2)] == [2, 0]
 
 
-def test_a_ranking_that_is_stuck_is_noticed_and_so_is_its_end():
+def test_fault_hang_of_a_ranking_is_noticed_and_so_is_its_end():
     heard: list[bool] = []
     watchdog = Watchdog(1.0, heard.append)
     watchdog.start()
@@ -232,7 +232,7 @@ def test_fault_hang_health_follows_a_ranking_that_hangs_and_the_metric_says_so(s
         assert server.metrics.stuck._value.get() == 0
 
 
-def test_more_than_it_can_do_is_shed_with_a_time_to_come_back_and_without_a_flood_of_lines(serve_ranking, gate, capsys):
+def test_fault_overload_is_shed_with_a_time_to_come_back_and_without_a_flood_of_lines(serve_ranking, gate, capsys):
     server = serve_ranking(max_queue=8, threads=4, retry_after_ms=70)
     gate.open.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -250,7 +250,7 @@ def test_more_than_it_can_do_is_shed_with_a_time_to_come_back_and_without_a_floo
     assert run(rank_plan(server, 4, PATIENCE)).statuses() == {"OK": 4}
 
 
-def test_overload_leaves_goodput_and_ends_with_it(serve_ranking):
+def test_fault_overload_leaves_goodput_and_ends_with_it(serve_ranking):
     """The short form; `llmgr bench ranking` holds the long one against its targets."""
     server = serve_ranking(max_wait_ms=100.0)
     run(rank_plan(server, 50, PATIENCE))
@@ -269,7 +269,7 @@ def test_overload_leaves_goodput_and_ends_with_it(serve_ranking):
     assert run(dataclasses.replace(rank_plan(server, 50, PATIENCE), in_flight=2)).statuses() == {"OK": 50}
 
 
-def test_a_refused_call_is_neither_read_nor_given_to_another_thread(serve_ranking, monkeypatch, capsys):
+def test_fault_overload_a_refused_call_is_neither_read_nor_given_to_another_thread(serve_ranking, monkeypatch, capsys):
     """Bytes that are no message are refused like any others, and no pool is asked to run anything."""
     server = serve_ranking(retry_after_ms=70)
     monkeypatch.setattr(BoundedPool, "full", property(lambda pool: True))

@@ -137,6 +137,6 @@ class BoundedMethods(grpc.GenericRpcHandler):
 
 
 def run_on(handler: Handler, pool: ThreadPoolExecutor) -> None:
-    """Have gRPC run a unary method on this pool instead of the server's own."""
-    behaviour: Any = handler.unary_unary
+    """Have gRPC run a method, unary or a stream both ways, on this pool instead of the server's own."""
+    behaviour: Any = handler.stream_stream if handler.request_streaming else handler.unary_unary
     behaviour.experimental_thread_pool = pool

@@ -41,10 +41,31 @@ class AtOnce(ThreadPoolExecutor):
         return future
 
 
+AT_ONCE = AtOnce()
+
+
+def ended_at_once(end: Callable[[Any], None]) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method of whatever kind that reads nothing and has no reply: on the wire every call may end with a status alone.
+
+    Args:
+        end: puts status and trailing metadata on the call's context; it must not wait, for it runs on gRPC's own thread.
+    """
+
+    def behaviour(requests: Any, context: Any, send: Callable[[None], None]) -> None:
+        end(context)
+        # gRPC's way to end a call that is answered by a callback.
+        send(None)
+
+    marked: Any = behaviour
+    marked.experimental_non_blocking = True
+    marked.experimental_thread_pool = AT_ONCE
+    return grpc.stream_stream_rpc_method_handler(marked)
+
+
 def refusing_method(
-    name: str, error: RequestError, observer: CallObserver, shed: Counter
+    name: str, error: RequestError, observer: CallObserver, shed: Counter | None = None
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """A method that is never answered, of whatever kind: on the wire every call may end with a status and no reply.
+    """A method that is never answered.
 
     Only those calls that the log has a line of get a request id, and none is traced: under overload either would cost more than
     the refusal itself.
@@ -59,7 +80,7 @@ def refusing_method(
     status_details = (DETAILS_KEY, error.details())
     always = (status_details,)
 
-    def refuse(requests: Any, context: Any, send: Callable[[None], None]) -> None:
+    def refuse(context: Any) -> None:
         context.set_code(error.code)
         context.set_details(details)
         kept_back = observer.refused(name, error.code)
@@ -69,11 +90,7 @@ def refusing_method(
             identity = request_id(context.invocation_metadata())
             context.set_trailing_metadata((status_details, (REQUEST_ID_KEY, identity)))
             observer.log_refused(name, error.code, error.reason, identity, kept_back)
-        shed.inc()
-        # gRPC's way to end a call that is answered by a callback.
-        send(None)
+        if shed is not None:
+            shed.inc()
 
-    behaviour: Any = refuse
-    behaviour.experimental_non_blocking = True
-    behaviour.experimental_thread_pool = AtOnce()
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return ended_at_once(refuse)
