@@ -92,7 +92,7 @@ def stopped(server: ServerProcess):
         os.kill(server.process.pid, signal.SIGCONT)
 
 
-def test_a_replica_that_hangs_costs_a_part_of_the_deadline_only(replicas):
+def test_fault_hang_of_a_replica_costs_a_part_of_the_deadline_only(replicas):
     patient = RetryPolicy(attempts=20, attempt_timeout=1.0)
     # Its own name: a line of an earlier test's call may come late.
     named = (("x-request-id", "may-hang"),)
@@ -183,7 +183,7 @@ def test_a_text_is_not_taken_for_a_session():
         client.rank("item-1")
 
 
-def test_of_three_replicas_one_may_stop_and_one_die_while_no_call_fails(replicas):
+def test_fault_kill_9_ranker_of_three_one_may_stop_and_one_die_while_no_call_fails(replicas):
     first, second, third = replicas
     before = [calls_in_log(server) for server in replicas]
     with RankingClient(addresses_of(replicas), timeout=PATIENCE) as client, Load(client) as load:

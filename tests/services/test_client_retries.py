@@ -77,7 +77,7 @@ def test_an_unavailable_server_is_asked_again():
     assert len(method.calls) == 3
 
 
-def test_a_call_that_the_server_s_grpc_reset_is_made_again():
+def test_fault_overload_a_call_that_the_server_s_grpc_reset_is_made_again():
     method = Method(RequestError(grpc.StatusCode.CANCELLED, "CANCELLED", "RESET"))
     assert call_with_retries(method, "x", PATIENCE, RetryPolicy(first_pause=0.001)) == "reply to x"
 
@@ -181,7 +181,7 @@ def test_items_survive_the_way_there_and_back():
     assert item_from_message(item_message(Item("id"))) == Item("id")
 
 
-def test_an_item_that_no_utf8_can_carry_is_refused_before_it_is_sent():
+def test_fault_bad_utf8_of_an_item_is_refused_before_it_is_sent():
     with pytest.raises(InputError, match="cannot be sent"):
         item_message(Item("id", title="\ud800"))
 

@@ -54,5 +54,6 @@ def test_fault_kill_9_embedding_server(tmp_path):
 
 
 @pytest.mark.slow
-def test_fault_kill_9_embedding_server_forty_times(tmp_path):
-    kill_servers(tmp_path, 40)
+@pytest.mark.timeout(7200)
+def test_fault_kill_9_embedding_server_two_hundred_times(tmp_path):
+    kill_servers(tmp_path, 200)

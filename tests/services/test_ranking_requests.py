@@ -46,7 +46,7 @@ def test_fault_unknown_ids_only_get_popularity_and_are_listed(ranking_client):
     assert [item.item_id for item in ranking.items] == [item.item_id for item in ranking_client.rank([]).items]
 
 
-def test_unknown_ids_among_known_ones_are_skipped_and_listed(ranking_client):
+def test_fault_unknown_ids_among_known_ones_are_skipped_and_listed(ranking_client):
     mixed = ranking_client.rank(["item-3", "ghost", "item-4"])
     plain = ranking_client.rank(["item-3", "item-4"])
     assert not mixed.fallback
@@ -92,14 +92,14 @@ def test_huge_top_k_is_refused_and_named(ranking_client, top_k):
     assert refused_field(ranking_client, top_k=top_k) == "top_k"
 
 
-def test_unknown_candidates_are_listed_and_probabilities_cover_the_known_ones(ranking_client):
+def test_fault_unknown_ids_among_candidates_are_listed_and_probabilities_cover_the_known_ones(ranking_client):
     ranking = ranking_client.rank(["item-1"], candidate_ids=["item-5", "ghost", "item-6"])
     assert {item.item_id for item in ranking.items} == {"item-5", "item-6"}
     assert sum(item.probability for item in ranking.items) == pytest.approx(1.0, abs=1e-5)
     assert ranking.unknown_item_ids == ("ghost",)
 
 
-def test_candidates_that_are_all_unknown_leave_nothing_to_rank(ranking_client):
+def test_fault_unknown_ids_as_only_candidates_leave_nothing_to_rank(ranking_client):
     ranking = ranking_client.rank(["item-1"], candidate_ids=["ghost"])
     assert ranking.items == ()
     assert ranking.unknown_item_ids == ("ghost",)
@@ -130,7 +130,7 @@ def test_probabilities_do_not_depend_on_top_k(ranking_client):
 
 @pytest.mark.parametrize("field", ["item_ids", "candidate_ids", "exclude_item_ids"])
 @pytest.mark.parametrize("bad", ["", "a\0b", "x" * 513, "é" * 257])
-def test_empty_nul_and_over_long_ids_are_refused_by_field_and_place(ranking_client, field, bad):
+def test_fault_bad_text_empty_nul_and_over_long_ids_are_refused_by_field_and_place(ranking_client, field, bad):
     request = {field: ["item-2", bad]}
     assert refused_field(ranking_client, **request) == f"{field}[1]"
 
@@ -172,14 +172,14 @@ def test_an_empty_batch_is_answered_by_an_empty_reply(ranking_client):
 
 
 @pytest.mark.parametrize("method", ["RankSession", "RankSessions", "GetInfo"])
-def test_bytes_that_are_no_message_are_an_invalid_argument(shared_server, method):
+def test_fault_bad_text_bytes_that_are_no_message_are_an_invalid_argument(shared_server, method):
     with pytest.raises(grpc.RpcError) as raised:
         call_raw(shared_server, method, b"\xff\xff\xff\xff")
     assert raised.value.code() is INVALID
     assert "Exception" not in raised.value.details()
 
 
-def test_ids_that_are_not_utf8_are_an_invalid_argument(shared_server):
+def test_fault_bad_text_ids_that_are_not_utf8_are_an_invalid_argument(shared_server):
     with pytest.raises(grpc.RpcError) as raised:
         call_raw(shared_server, "RankSession", b"\x0a\x02\xc3\x28")
     assert raised.value.code() is INVALID

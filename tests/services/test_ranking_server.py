@@ -105,7 +105,7 @@ def test_metrics_count_calls_by_code_and_stages(serve_ranking):
     assert "llmgr_ranking_rank_seconds_count 2.0" in page
 
 
-def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, slow_ranking):
+def test_fault_overload_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, slow_ranking):
     server = serve_ranking(max_queue=3, threads=2, retry_after_ms=70)
     slow_ranking.clear()
     with RankingClient(server.address, retry=NO_RETRIES, timeout=PATIENCE) as client, ThreadPoolExecutor(3) as pool:
@@ -123,7 +123,7 @@ def test_a_full_queue_sheds_at_once_and_says_when_to_come_back(serve_ranking, sl
         assert len(client.rank(["item-1"]).items) == 20
 
 
-def test_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slow_ranking):
+def test_fault_deadline_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slow_ranking):
     server = serve_ranking(max_queue=4, threads=2)
     slow_ranking.clear()
     with RankingClient(server.address, timeout=PATIENCE, retry=NO_RETRIES) as client, ThreadPoolExecutor(4) as pool:
@@ -167,7 +167,7 @@ def test_stopping_lets_calls_in_flight_finish(serve_ranking, slow_ranking):
             client.rank(["item-1"])
 
 
-def test_not_serving_is_said_before_calls_are_refused(catalogue, monkeypatch):
+def test_fault_termination_not_serving_is_said_before_calls_are_refused(catalogue, monkeypatch):
     pauses, go_on = [], threading.Event()
 
     def pause(seconds):

@@ -67,7 +67,7 @@ def test_two_workers_hold_one_table(tmp_path):
     assert max(one.private for one in held) < max(empty) + names + 0.5 * ROWS_BYTES
 
 
-def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_path):
+def test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike(catalogue, tmp_path):
     """120 items fill no block of rows, but weights are shared; edits and a new bundle reach both workers."""
     once = RetryPolicy(attempts=8)
     with ServerProcess("ranking", tmp_path, *options(catalogue.bundle, catalogue.store)) as server:
@@ -93,5 +93,7 @@ def test_workers_answer_alike_from_shared_rows_whatever_changes(catalogue, tmp_p
         wait_until(lambda: len(now := answers()) == 1 and now.isdisjoint(first))
         # A worker that is killed is replaced, and its successor shares again.
         os.kill(pids[0], signal.SIGKILL)
+        users = next(iter(mine)) / USERS_NAME
+        wait_until(lambda: len({path.name for path in users.iterdir()} - {str(pids[0])}) == 2, "no successor came")
         wait_until(lambda: len(answers()) == 1)
     assert not any(path.exists() for path in mine)

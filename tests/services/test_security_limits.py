@@ -180,7 +180,7 @@ def test_a_request_id_is_taken_only_if_short(servers, identity):
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\x02\xff\xfe", b"\x0a\x03\xed\xa0\x80", b"\x1a\x01\xc0", b"\x0a\x05ab"])
-def test_text_that_is_not_utf8_is_an_invalid_argument(servers, raw):
+def test_fault_bad_utf8_is_an_invalid_argument(servers, raw):
     for service, method in (("RankingService", "RankSession"), ("EmbeddingService", "GetItem")):
         if service == "EmbeddingService" and raw[0] == 0x1A:
             continue  # no such field: skipped, as the format asks for
@@ -210,7 +210,7 @@ def frame(kind: int, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("service", ["RankingService", "EmbeddingService"])
-def test_streams_and_headers_of_one_connection_are_bounded(servers, service):
+def test_fault_slow_client_streams_and_headers_of_one_connection_are_bounded(servers, service):
     received = frames(servers[service], b"", lambda got: any(kind == SETTINGS and payload for kind, payload in got))
     payload = next(payload for kind, payload in received if kind == SETTINGS and payload)
     settings = dict(struct.unpack(">HI", payload[place : place + 6]) for place in range(0, len(payload), 6))
@@ -219,7 +219,7 @@ def test_streams_and_headers_of_one_connection_are_bounded(servers, service):
 
 
 @pytest.mark.parametrize("service", ["RankingService", "EmbeddingService"])
-def test_who_pings_all_the_time_is_sent_away(servers, service):
+def test_fault_slow_client_that_pings_all_the_time_is_sent_away(servers, service):
     pings = frame(PING, b"12345678") * 20
     received = frames(servers[service], pings, lambda got: any(kind == GOAWAY for kind, _ in got))
     goaway = next(payload for kind, payload in received if kind == GOAWAY)

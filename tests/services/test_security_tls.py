@@ -110,7 +110,7 @@ def test_fault_expired_certificate_of_a_client_is_refused_by_both_sides(serve_ra
     assert raised.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_embedding_server_speaks_mutual_tls_too(tmp_path, authority):
+def test_fault_no_certificate_is_refused_by_the_embedding_server_too(tmp_path, authority):
     security = server_settings(authority.issue("server"), authority)
     overrides = [f"serve.security.{name}={value}" for name, value in security.items()]
     with serve_in_background(encoder_around(ControlledModel()), tmp_path / "store", settings_with(*overrides)) as listening:

@@ -79,7 +79,7 @@ def methods() -> list[str]:
 
 
 @pytest.mark.parametrize("method", methods())
-def test_every_method_asks_for_its_scope(guarded, method):
+def test_fault_bad_token_every_method_asks_for_its_scope(guarded, method):
     address = guarded[method.split(".")[-1].partition("/")[0]]
     assert call(address, method, []) is UNAUTHENTICATED
     assert call(address, method, bearer(UNKNOWN_TOKEN)) is UNAUTHENTICATED

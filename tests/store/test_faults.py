@@ -236,16 +236,21 @@ def test_fault_kill_9_writer_two_hundred_times(tmp_path):
 
 
 def test_fault_killed_reader_does_not_keep_old_pages_for_ever(filled):
-    program = (
-        "import os, signal, sys; from pathlib import Path; from llmgr_core.store import EmbeddingStore\n"
-        "store = EmbeddingStore.open(Path(sys.argv[1]))\n"
-        "with store.transaction(): os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", program, str(filled)], check=False).returncode == -signal.SIGKILL
-    with lmdb.open(str(filled), max_dbs=4) as environment:
-        assert environment.readers().count("\n") >= 1
-    with StoreWriter.open(filled), EmbeddingStore.open(filled) as store:
-        assert store._environment.clear_dead_readers() == 0
+    """Another reader stays: LMDB itself clears the table of readers where nobody else has the store open."""
+    opened = "import os, signal, sys; from pathlib import Path; from llmgr_core.store import EmbeddingStore\n"
+    opened += "store = EmbeddingStore.open(Path(sys.argv[1]))\n"
+    stays = opened + "print('open', flush=True)\nsys.stdin.read()"
+    dies = opened + "with store.transaction(): os.kill(os.getpid(), signal.SIGKILL)"
+    command = [sys.executable, "-c", stays, str(filled)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "open\n"
+        with subprocess.Popen([sys.executable, "-c", dies, str(filled)]) as dead:
+            assert dead.wait() == -signal.SIGKILL
+        with lmdb.open(str(filled), max_dbs=4) as environment:
+            assert str(dead.pid) in environment.readers()
+        with StoreWriter.open(filled) as store:
+            assert dead.pid not in [pid for pid, _ in store.readers()]
+        other.stdin.close()
 
 
 def test_fault_kill_9_writer_leaves_no_lock(tmp_path):
