@@ -18,7 +18,7 @@ from services.contract import ranking_service_pb2 as messages
 from services.load.open_loop import run
 from services.load.plan import LoadPlan, Method
 from services.ranking.server import FULL_NAME
-from services.ranking.admission import BoundedPool
+from services.server.admission import BoundedPool
 
 RANK_SESSION = "/llmgr.v1.RankingService/RankSession"
 UNREAD = 4

@@ -27,7 +27,7 @@ from services.load.overload import Overload
 from services.load.plan import LoadPlan, Method
 from services.ranking.server import FULL_NAME
 from services.ranking.watchdog import Watchdog
-from services.ranking.admission import SHORTEST_QUEUE, BoundedPool
+from services.server.admission import SHORTEST_QUEUE, BoundedPool
 from services.server.errors import DETAILS_KEY
 from services.server.log_budget import LogBudget
 from services.server.observation import LINES_PER_SECOND
