@@ -39,12 +39,29 @@ def line(tmp_path: Path, found: Any, aim: float, **more: Any) -> list[str]:
             {"measure": "change"},
             ["at least +12.0 %", "+24.0 %", "[+12.0 %, +30.0 %]", "yes, by 12.0 points"],
         ),
-        (CHANGE, 0.3, {"measure": "change"}, ["at least +30.0 %", "+24.0 %", "[+12.0 %, +30.0 %]", "**no**, 6.0 points short"]),
+        (
+            CHANGE,
+            0.2,
+            {"measure": "change"},
+            ["at least +20.0 %", "+24.0 %", "[+12.0 %, +30.0 %]", "yes, by 4.0 points; its interval reaches below"],
+        ),
+        (
+            CHANGE,
+            0.25,
+            {"measure": "change"},
+            ["at least +25.0 %", "+24.0 %", "[+12.0 %, +30.0 %]", "**no**, 1.0 points short; its interval reaches there"],
+        ),
+        (
+            CHANGE,
+            0.4,
+            {"measure": "change"},
+            ["at least +40.0 %", "+24.0 %", "[+12.0 %, +30.0 %]", "**no**, 16.0 points short"],
+        ),
         (SHARE, 0.8, {"measure": "share"}, ["at least 80 %", "177 %", "[82 %, 365 %]", "yes, by 97 points"]),
         (RATIO, 1.3, {"measure": "ratio"}, ["at least 1.300", "0.409", "[0.350, 0.474]", "**no**, 0.891 short"]),
     ],
 )
-def test_a_value_is_set_beside_its_aim(tmp_path: Path, found: Any, aim: float, more: dict, shown: list[str]) -> None:
+def test_a_value_is_set_beside_its_aim(tmp_path: Path, found: Any, aim: float, more: dict[str, Any], shown: list[str]) -> None:
     assert line(tmp_path, found, aim, **more) == shown
 
 

@@ -48,10 +48,12 @@ def _verdict(row: TargetRow, value: float, low: float | None, high: float | None
     assert judged is not None, "the definition lets bounds be judged where there are some"
     reached = judged > row.aim if row.judged_by == "low" else judged >= row.aim
     if reached:
-        return "yes" if row.judged_by == "high" else f"yes, by {_distance(row, judged - row.aim)}"
+        within = "; its interval reaches below" if row.judged_by == "value" and low is not None and low < row.aim else ""
+        return "yes" if row.judged_by == "high" else f"yes, by {_distance(row, judged - row.aim)}{within}"
     if row.judged_by == "low" and value > row.aim:
         return f"**not shown**: the interval reaches {_distance(row, row.aim - judged)} below"
-    return f"**no**, {_distance(row, row.aim - judged)} short"
+    within = "; its interval reaches there" if row.judged_by == "value" and high is not None and high >= row.aim else ""
+    return f"**no**, {_distance(row, row.aim - judged)} short{within}"
 
 
 def _text(row: TargetRow, value: float) -> str:
