@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -130,31 +131,50 @@ class BundleWatcher(threading.Thread):
             return False
         if signature == self._refused and time.monotonic() < self._retry_at and not at_once:
             return False
+        same_bundle, same_store = signature[0] == self._served[0], signature[1] == self._served[1]
         try:
             with in_the_background():
-                old = self._exchange()
+                # What is served need not be what stands there: a rollback holds, whatever happens to the store.
+                old = self._exchange(lambda: self._over_store(self._current.ranker) if same_bundle else self._opened())
+                kept = self._kept(old, same_bundle=same_bundle, same_store=same_store)
         except Exception as error:
             if signature != self._refused:
                 log.error("bundle_refused", path=str(self._bundle_path), error=str(error))
                 self._metrics.bundle_loads.labels("refused").inc()
             self._refused, self._retry_at = signature, time.monotonic() + SECONDS_BEFORE_RETRY
             return False
-        same_store = signature[1] == self._served[1]
         self._served, self._refused = signature, None
         self._metrics.bundle_loads.labels("served").inc()
         log.info("bundle_exchanged", before=old.version, now=self._current.ranker.version, sequence=self._current.sequence)
-        self._retire(old, keep=self.keeps_previous and same_store)
+        before, self.previous = self.previous, kept
+        for ranker in (before, old):
+            if ranker is not None and ranker is not kept:
+                ranker.close()
         return True
 
-    def _retire(self, old: LiveRanker, *, keep: bool) -> None:
-        """One bundle is kept to go back to; over another store it would rank another catalogue."""
-        before, self.previous = self.previous, old if keep else None
-        for ranker in (before, None if keep else old):
-            if ranker is not None:
-                ranker.close()
+    def _kept(self, old: LiveRanker, *, same_bundle: bool, same_store: bool) -> LiveRanker | None:
+        """The one bundle to go back to; over another store, where it can rank that one's catalogue."""
+        if not self.keeps_previous:
+            return None
+        if same_store:
+            return old
+        if not same_bundle or self.previous is None:
+            return None
+        try:
+            return self._over_store(self.previous)
+        except Exception as error:
+            log.warning("previous_bundle_dropped", version=self.previous.version, error=str(error))
+            return None
 
-    def _exchange(self) -> LiveRanker:
-        ranker = LiveRanker.open(self._bundle_path, self._store_path, self._device, self._arrays, self._ann)
+    def _opened(self) -> LiveRanker:
+        return LiveRanker.open(self._bundle_path, self._store_path, self._device, self._arrays, self._ann)
+
+    def _over_store(self, ranker: LiveRanker) -> LiveRanker:
+        """A ranker's bundle over the store that stands there now."""
+        return LiveRanker.over(ranker.bundle, self._store_path, self._device, self._arrays, self._ann)
+
+    def _exchange(self, opened: Callable[[], LiveRanker]) -> LiveRanker:
+        ranker = opened()
         try:
             return self._current.exchange(ranker)
         except BaseException:

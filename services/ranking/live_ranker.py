@@ -89,6 +89,18 @@ class LiveRanker:
         bundle = Bundle.open(bundle_path, verify=True)
         if arrays is not None:
             bundle = _shared(bundle, arrays)
+        return cls.over(bundle, store_path, device, arrays, ann)
+
+    @classmethod
+    def over(
+        cls,
+        bundle: Bundle,
+        store_path: Path,
+        device: Device = "cpu",
+        arrays: SharedArrays | None = None,
+        ann: AnnSettings | None = None,
+    ) -> LiveRanker:
+        """As ``open``, with a bundle that is in memory already."""
         without_store = bundle.fingerprint is None and store_identity(store_path) is None
         store = None if without_store else EmbeddingStore.open(store_path)
         try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import grpc
 import pytest
-from bundle_fixture import OTHER_FINGERPRINT, Catalogue, free_port_settings, put
+from bundle_fixture import DIMENSION, OTHER_FINGERPRINT, Catalogue, free_port_settings, put
 from certificate_fixture import ADMIN_TOKEN, WRITE_TOKEN, Authority, secret_file, server_settings, token_file
 from click.testing import CliRunner
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,6 +19,8 @@ from patience import PATIENCE, rank_from
 
 from llmgr_core.errors import LlmgrError
 from llmgr_core.settings import load_settings
+from llmgr_core.store import Encoder
+from llmgr_core.store.compaction import compact_store
 from services.client import ClientSecurity, RankingClient, ServiceError
 from services.client.admin_client import AdminClient
 from services.commands.admin import command
@@ -105,6 +111,58 @@ def test_a_rollback_brings_what_the_store_has_learned_since(serve_ranking, catal
             assert [one.item_id for one in client.rank(["item-1"], candidate_ids=["new"]).items] == ["new"]
             later = put(writer, "later", seed=6)
             assert rank_from(client, later.sequence).sequence >= later.sequence
+
+
+def put_by_another_process(catalogue: Catalogue, item_id: str) -> int:
+    """Sequence of an item that is inserted while this process reads the store."""
+    program = (
+        "import sys; from pathlib import Path; from bundle_fixture import Catalogue, put\n"
+        "with Catalogue(Path(), Path(sys.argv[1])).writer() as writer: print(put(writer, sys.argv[2], seed=7).sequence)"
+    )
+    command = [sys.executable, "-c", program, str(catalogue.store), item_id]
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}
+    return int(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def test_a_rollback_holds_over_a_store_that_was_compacted(operated, catalogue):
+    server, admin = operated
+    first = admin.status().model_version
+    catalogue.write_bundle(seed=2)
+    second = admin.reload().model_version
+    admin.rollback()
+    compact_store(catalogue.store)
+    status = admin.reload()
+    assert (status.model_version, status.previous_model_version) == (first, second)
+    with RankingClient(server.address, timeout=PATIENCE) as client:
+        # Both bundles follow the new file, whichever is served.
+        for version, item_id in ((first, "one"), (second, "two")):
+            ranked = rank_from(client, put_by_another_process(catalogue, item_id), candidate_ids=[item_id])
+            assert (ranked.model_version, [one.item_id for one in ranked.items]) == (version, [item_id])
+            status = admin.rollback()
+    assert (status.model_version, status.previous_model_version) == (first, second)
+    # Another bundle still ends it.
+    catalogue.write_bundle(seed=3)
+    assert admin.reload().model_version not in {first, second}
+
+
+def test_a_bundle_that_another_store_has_no_vectors_for_is_no_longer_kept(serve_ranking, catalogue, tmp_path):
+    with catalogue.writer() as writer:
+        writer.register(Encoder(OTHER_FINGERPRINT, DIMENSION, "no model"))
+    server = serve_ranking(admin_port=0, bundle_poll_s=0)
+    with AdminClient(f"127.0.0.1:{server.admin_port}") as admin:
+        first = admin.status().model_version
+        catalogue.write_bundle(seed=2, fingerprint=OTHER_FINGERPRINT)
+        assert admin.reload().previous_model_version == first
+        admin.rollback()
+        other = Catalogue(catalogue.bundle, tmp_path / "other-store")
+        other.write_store()
+        catalogue.store.rename(tmp_path / "old-store")
+        other.store.rename(catalogue.store)
+        status = admin.reload()
+        assert (status.model_version, status.previous_model_version) == (first, "")
+        with pytest.raises(ServiceError) as raised:
+            admin.rollback()
+        assert raised.value.reason == "NO_PREVIOUS_BUNDLE"
 
 
 def test_without_a_bundle_before_it_there_is_nothing_to_go_back_to(operated):
