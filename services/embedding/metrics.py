@@ -6,6 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.server.observation import LATENCY_BUCKETS
 
+# What items of a stream usually end with. Their series are there from the start, as zeros: a rate over a series that appears
+# with its first item misses that one.
+STREAM_ITEM_CODES = ("OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL")
+
 
 class EmbeddingMetrics:
     """Prometheus metrics; one set per registry."""
@@ -26,6 +30,11 @@ class EmbeddingMetrics:
         self.queued = Gauge(f"{name}_queued_texts", "Texts waiting for the language model", registry=registry)
         self.refused = Counter(f"{name}_refused_texts", "Texts refused because too many were waiting", registry=registry)
         self.dropped = Counter(f"{name}_dropped_texts", "Waiting texts nobody wanted any more", registry=registry)
+        self.stream_items = Counter(
+            f"{name}_stream_items", "Items of EmbedItems streams, by what their reply says", ["code"], registry=registry
+        )
+        for code in STREAM_ITEM_CODES:
+            self.stream_items.labels(code)
         self.commits = Counter(f"{name}_committed_items", "Items written durably", registry=registry)
         self.failed_commits = Counter(f"{name}_failed_commits", "Items that could not be written", registry=registry)
         self.commit_seconds = Histogram(

@@ -31,6 +31,7 @@ from services.server.errors import RequestError
 from services.server.observation import CallObserver
 
 CONTRACT = messages.DESCRIPTOR.services_by_name["EmbeddingService"]
+CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 WATCH_BLOCK = 256
 # A watcher is woken by a commit; the timeout only bounds how long it takes to notice that the server stops.
 WATCH_WAIT_S = 0.5
@@ -129,8 +130,12 @@ class EmbeddingService:
     async def _embed_item(self, request: messages.EmbedItemRequest, context: Context) -> messages.EmbedItemResponse:
         return await self.embed(request, bulk=False)
 
-    def _embed_items(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[messages.EmbedItemsResponse]:
-        return answer_stream(raw, lambda request: self.embed(request, bulk=True), self._settings.embed.max_stream_items)
+    async def _embed_items(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[messages.EmbedItemsResponse]:
+        replies = answer_stream(raw, lambda request: self.embed(request, bulk=True), self._settings.embed.max_stream_items)
+        async for reply in replies:
+            # The stream itself ends with OK whatever becomes of its items.
+            self.metrics.stream_items.labels(CODE_NAMES[reply.failure.code]).inc()
+            yield reply
 
     async def _get_item(self, request: messages.GetItemRequest, context: Context) -> messages.GetItemResponse:
         item_id = valid_item_id(request.item_id, "item_id", self._settings.embed.max_item_id_bytes)

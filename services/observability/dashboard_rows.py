@@ -126,6 +126,12 @@ ROWS: dict[str, list[Panel]] = {
             {"{{method}} {{code}}": rate("llmgr_embedding_calls_total", "method, code")},
             "Finished calls; a stream is one call.",
         ),
+        Panel(
+            "Items of streams",
+            "short",
+            {"{{code}} a second": rate("llmgr_embedding_stream_items_total", "code")},
+            "What EmbedItems told of each item: items fail alone, and their stream ends with OK.",
+        ),
         Panel("Latency in the server", "s", _quantiles("llmgr_embedding_call_seconds"), "All methods, streams too."),
         Panel(
             "Where items came from",

@@ -144,7 +144,7 @@ def test_texts_that_wait_share_a_forward(client, model, measured):
     assert [len(batch) for batch in model.batches] == [1, 16]
 
 
-def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model):
+def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model, measured):
     items = [Item(f"i{number}", title=f"text {number % 40}") for number in range(300)]
     items[7] = Item("no-text")
     items[8] = Item("i8", title="nul \0")
@@ -159,6 +159,8 @@ def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model):
             assert one.item_id == items[index].item_id
     assert len(model.texts) == 40
     assert client.info().items == 298
+    codes = {code: measured("stream_items_total", code=code) for code in ("OK", "INVALID_ARGUMENT", "INTERNAL")}
+    assert codes == {"OK": 298, "INVALID_ARGUMENT": 2, "INTERNAL": 0}
 
 
 def test_the_last_edit_of_an_item_in_a_stream_is_the_one_that_stays(client, model):
@@ -198,7 +200,8 @@ def test_single_calls_go_before_a_stream_that_waits(tmp_path):
     assert model.batches[1][0] == "single"
 
 
-def test_a_text_of_a_stream_that_a_single_call_wants_too_goes_before_the_stream(tmp_path):
+@pytest.mark.parametrize("item_id", ["single", "b90"])
+def test_a_text_of_a_stream_that_a_single_call_wants_too_goes_before_the_stream(tmp_path, item_id):
     overrides = ("embed.max_stream_items=100", "embed.max_queued_texts=2")
     with measured_service(tmp_path, None, *overrides) as (client, model, measured):
         model.running.clear()
@@ -212,12 +215,13 @@ def test_a_text_of_a_stream_that_a_single_call_wants_too_goes_before_the_stream(
         with ThreadPoolExecutor(4) as pool:
             singles = []
             # The first and the third want a stream's text; there is room among the single calls for two.
-            for number, (title, queued) in enumerate([("bulk 90", 0), ("new", 1), ("bulk 95", 1)], 1):
-                singles.append(pool.submit(client.embed, Item(f"single-{number}", title=title)))
+            asked = [(item_id, "bulk 90", 0), ("new", "new", 1), ("full", "bulk 95", 1)]
+            for number, (single, title, queued) in enumerate(asked, 1):
+                singles.append(pool.submit(client.embed, Item(single, title=title)))
                 wait_until(lambda number=number: measured("calls_running", method="EmbedItem") == number)
                 wait_until(lambda queued=queued: measured("queued_texts") == waiting + queued)
             model.running.set()
-            assert [one.result().item_id for one in singles] == ["single-1", "single-2", "single-3"]
+            assert [one.result().item_id for one in singles] == [item_id, "new", "full"]
         bulk.join()
     assert model.batches[1][:2] == ["bulk 90", "new"]
     assert model.texts.count("bulk 90") == model.texts.count("bulk 95") == 1
