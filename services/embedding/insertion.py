@@ -116,9 +116,11 @@ class Inserter:
         Raises:
             RequestError: no text left after cleaning, queue or disk full, or a model without a usable answer.
         """
+        record = encode_item(item)
+        if not bulk and self._ids.held(item.item_id):
+            self._bring_forward(item, len(record))
         async with self._ids.hold(item.item_id):
             active, *others = self._encoders
-            record = encode_item(item)
             if (unchanged := self._unchanged(item.item_id, record)) is not None:
                 self._metrics.unchanged.inc()
                 return unchanged
@@ -195,6 +197,16 @@ class Inserter:
             return None
         spent = time.perf_counter_ns() - started
         return Insertion(stored.sequence, True, vector, self.active.fingerprint, 0, 0, spent)
+
+    def _bring_forward(self, item: Item, size: int) -> None:
+        """Have the item's text read soon, should it be one that a stream has brought under the same id.
+
+        Nothing is waited for here, which would let later calls overtake this one.
+        """
+        for one in self._encoders if size < CLEAN_ELSEWHERE_BYTES else ():
+            text = one.encoder.cleaner.clean(item)
+            if text is not None:
+                one.texts.bring_forward(text_hash(text))
 
     def _vector(self, stored: ItemRecord, encoder: ServedEncoder) -> npt.NDArray[np.float16] | None:
         key = stored.texts.get(encoder.key)

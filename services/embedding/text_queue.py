@@ -91,8 +91,8 @@ class TextQueue:
         if (known := self._recent.get(key)) is not None:
             return Encoded(known)
         flight = self._flights.get(key) or self._enqueue(key, text, bulk)
-        if flight.bulk and not bulk:
-            self._bring_forward(flight)
+        if not bulk:
+            self.bring_forward(key)
         flight.waiting += 1
         try:
             return await asyncio.shield(flight.outcome)
@@ -101,6 +101,14 @@ class TextQueue:
             if not flight.waiting and not flight.started:
                 # Every caller has hung up or passed its deadline: the model need not read it.
                 self._drop(flight)
+
+    def bring_forward(self, key: bytes) -> None:
+        """Let a text of a stream wait among the single calls, where there is one, and room."""
+        flight = self._flights.get(key)
+        if flight is not None and flight.bulk and not flight.started and len(self._single) < self._max_queued:
+            self._bulk.remove(flight)
+            flight.bulk = False
+            self._single.append(flight)
 
     def waiting(self) -> int:
         """Texts that wait for the model, without those it reads now."""
@@ -124,13 +132,6 @@ class TextQueue:
         (self._bulk if bulk else self._single).append(flight)
         self._arrived.set()
         return flight
-
-    def _bring_forward(self, flight: _Flight) -> None:
-        """Let a stream's text wait among the single calls; where they fill their queue it stays where it is."""
-        if not flight.started and len(self._single) < self._max_queued:
-            self._bulk.remove(flight)
-            flight.bulk = False
-            self._single.append(flight)
 
     def _drop(self, flight: _Flight) -> None:
         (self._bulk if flight.bulk else self._single).remove(flight)
