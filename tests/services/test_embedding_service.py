@@ -144,7 +144,7 @@ def test_texts_that_wait_share_a_forward(client, model, measured):
     assert [len(batch) for batch in model.batches] == [1, 16]
 
 
-def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model):
+def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model, measured):
     items = [Item(f"i{number}", title=f"text {number % 40}") for number in range(300)]
     items[7] = Item("no-text")
     items[8] = Item("i8", title="nul \0")
@@ -159,6 +159,8 @@ def test_a_stream_answers_every_item_once_and_bad_ones_alone(client, model):
             assert one.item_id == items[index].item_id
     assert len(model.texts) == 40
     assert client.info().items == 298
+    codes = {code: measured("stream_items_total", code=code) for code in ("OK", "INVALID_ARGUMENT", "INTERNAL")}
+    assert codes == {"OK": 298, "INVALID_ARGUMENT": 2, "INTERNAL": 0}
 
 
 def test_the_last_edit_of_an_item_in_a_stream_is_the_one_that_stays(client, model):
