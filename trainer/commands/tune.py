@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from llmgr_core.artefacts import draft_artefact, open_artefact
+from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
 from llmgr_core.artefacts.directory import finished_artefact
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import SettingsError
@@ -32,10 +32,15 @@ VALIDATION = {"patience", "validation_steps", "validation_examples"}
     help="Train under DeepSpeed's launcher with this JSON configuration (see configs/deepspeed-zero2.json).",
 )
 @click.option("--processes", type=click.IntRange(1, 1024), help="Processes of --deepspeed; by default one a GPU.")
-def command(step: Step, deepspeed_config: Path | None, processes: int | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Measure a step of each stage, print what the run would take, and end.")
+def command(step: Step, deepspeed_config: Path | None, processes: int | None, dry_run: bool) -> None:
     """Tune the language model in two stages: align text with items, then learn what follows what.
 
     Reads RUN/dataset and RUN/backbone, writes RUN/tuned: adapter/ (PEFT), bridge.safetensors, engine.json and log.jsonl.
+    Run it again to go on where it was cut off.
+
+    --dry-run loads model and data as the run would and prints parameters, memory, tokens and minutes: a table, or with --json
+    (and where standard error is no terminal) one JSON object. It neither reads nor writes RUN/tuned.
     """
     from llmgr_core.data import Dataset
     from llmgr_core.encoders import Backbone
@@ -43,7 +48,7 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
     path = step.run.tuned
     inputs = [open_artefact(step.run.dataset, "dataset"), open_artefact(step.run.backbone, "backbone")]
     settings = shaping_settings(step.settings)
-    if not step.force and (done := finished_artefact(path, "tuned", inputs, settings)):
+    if not dry_run and not step.force and (done := finished_artefact(path, "tuned", inputs, settings)):
         step.reporter.event("up to date", step="tune", path=str(path))
         click.echo(json.dumps({"tuned": str(path), **done.manifest.metrics}))
         return
@@ -62,6 +67,9 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
 
     if step.settings.threads:
         torch.set_num_threads(step.settings.threads)
+    if dry_run:
+        _dry_run(step, inputs, deepspeed_config, processes)
+        return
     with draft_artefact(path, "tuned", inputs, settings) as draft:
         if deepspeed_config is None:
             details, metrics = TwoStageTuning(
@@ -79,6 +87,26 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None) ->
         draft.details.update(details)
         draft.metrics.update(metrics)
     click.echo(json.dumps({"tuned": str(path), **metrics}))
+
+
+def _dry_run(step: Step, inputs: list[Artefact], deepspeed_config: Path | None, processes: int | None) -> None:
+    from rich.console import Console
+
+    from llmgr_core.data import Dataset
+    from llmgr_core.encoders import Backbone
+    from trainer.tune.dry_run import Layout, dry_run
+    from trainer.tune.dry_run_table import dry_run_table
+
+    layout = Layout()
+    if deepspeed_config is not None:
+        from trainer.tune.launch import read_config, usual_processes
+
+        layout = Layout(processes or usual_processes(), read_config(deepspeed_config))
+    found = dry_run(Dataset.open(inputs[0]), Backbone.load(inputs[1]), step.settings, step.reporter, layout)
+    if step.reporter.as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(dry_run_table(found))
 
 
 def shaping_settings(settings: Settings) -> dict[str, Any]:

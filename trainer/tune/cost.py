@@ -19,7 +19,15 @@ SAMPLED_BATCHES = 3
 def report_cost(
     model: HybridModel, stage: int, steps: list[Places], build: BuildBatch, reporter: Reporter, peak: float
 ) -> dict[str, Any]:
-    """Report tokens, measured tokens a second and minutes of a stage; changes neither weights nor gradients.
+    """Report what ``measured_cost`` finds."""
+    cost = measured_cost(model, steps, build, peak)
+    if cost:
+        reporter.event(f"stage {stage} will cost", **cost)
+    return cost
+
+
+def measured_cost(model: HybridModel, steps: list[Places], build: BuildBatch, peak: float) -> dict[str, Any]:
+    """Tokens, measured tokens a second and minutes of a stage, empty without steps; changes neither weights nor gradients.
 
     A few batches, evenly spread over the lengths, run forward and backward; the first of them only warms up.
 
@@ -41,7 +49,7 @@ def report_cost(
             pace.add(batch.tokens, flops.count(batch), time.perf_counter() - started)
         model.zero_grad(set_to_none=True)
     total = pace.tokens / SAMPLED_BATCHES * len(steps)
-    cost = {
+    return {
         "steps": len(steps),
         "examples": int(sum(len(step) for step in steps)),
         "tokens": round(total),
@@ -49,5 +57,3 @@ def report_cost(
         "flops_per_token": round(pace.operations / pace.tokens),
         "minutes": round(total * pace.seconds / pace.tokens / 60, 1),
     }
-    reporter.event(f"stage {stage} will cost", **cost)
-    return cost

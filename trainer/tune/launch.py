@@ -29,11 +29,7 @@ def tune_with_deepspeed(
     Raises:
         LlmgrError: the configuration cannot be used, or a process failed; the same command goes on from the last checkpoint.
     """
-    try:
-        config = checked_config(json.loads(config_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{config_file} cannot be read: {error}") from None
-    count = processes or max(torch.cuda.device_count(), 1)
+    config, count = read_config(config_file), processes or usual_processes()
     result = draft.checkpoints / "result.json"
     result.unlink(missing_ok=True)
     # Nothing is compiled at run time, and no accelerator is guessed: this machine has a GPU or it trains on its CPU.
@@ -63,3 +59,20 @@ def tune_with_deepspeed(
         )
     outcome = json.loads(result.read_text(encoding="utf-8"))
     return outcome["details"], outcome["metrics"]
+
+
+def read_config(config_file: Path) -> dict[str, Any]:
+    """DeepSpeed's configuration, checked.
+
+    Raises:
+        SettingsError: it cannot be read, or not be used.
+    """
+    try:
+        return checked_config(json.loads(config_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{config_file} cannot be read: {error}") from None
+
+
+def usual_processes() -> int:
+    """One a GPU."""
+    return max(torch.cuda.device_count(), 1)
