@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from embedding_fixture import DIMENSIONS, FINGERPRINT, embedding_service, measured_service
 from patience import PATIENCE, wait_until
+from rounds import rounds
 
 from llmgr_core.data.item import Item
 from llmgr_core.store import EmbeddingStore, text_hash
@@ -275,6 +276,7 @@ def test_info_tells_what_the_server_is_and_takes(client):
     assert info.limits["max_text_bytes"] == 262_144
 
 
+@rounds(10)
 def test_fault_deadline_drops_the_text_that_still_waits(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -294,6 +296,7 @@ def test_fault_deadline_drops_the_text_that_still_waits(client, model, measured)
         client.get("late")
 
 
+@rounds(10)
 def test_fault_cancelled_caller_does_not_take_the_text_from_others_who_want_it(client, model, measured):
     model.running.clear()
     with ThreadPoolExecutor(3) as pool:

@@ -15,6 +15,7 @@ from embedding_fixture import (
     settings_with,
 )
 from patience import PATIENCE, rank_from
+from rounds import rounds
 from small_disk import small_disk_at
 
 from llmgr_core.data.item import Item
@@ -42,6 +43,7 @@ def insert_until_refused(client, acknowledged):
     raise AssertionError("the disk never was full")
 
 
+@rounds(10)
 def test_fault_disk_full_by_a_file_size_limit(tmp_path):
     with embedding_service(tmp_path) as (client, _):
         acknowledged = [client.embed(Item("first", title="first")).sequence]
@@ -61,6 +63,7 @@ def test_fault_disk_full_by_a_file_size_limit(tmp_path):
     assert verify_store(tmp_path).problems == []
 
 
+@rounds(10)
 def test_fault_disk_full_leaves_ranking_alone_and_heals_by_itself(tmp_path):
     """Both servers on one store, on a disk of 6 MB. With an LMDB map that is written in place this would be a SIGBUS."""
     with small_disk_at(tmp_path / "small") as disk:

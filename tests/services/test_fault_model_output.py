@@ -9,11 +9,13 @@ from embedding_fixture import (
     measured_service,
 )
 from patience import PATIENCE, wait_until
+from rounds import rounds
 
 from llmgr_core.data.item import Item
 from services.client import ServiceError
 
 
+@rounds(10)
 def test_fault_nan_model_output_is_never_stored_and_takes_nobody_along(tmp_path, capsys):
     model = ControlledModel()
     model.broken = {"cursed words"}

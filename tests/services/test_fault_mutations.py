@@ -36,11 +36,13 @@ SECONDS_EACH = 150
 
 
 def run_tests(tree: Path, *nodes: str, seconds: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider", f"--timeout={seconds}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider", "-m", "not slow"]
     # No bytecode: its time stamps have whole seconds, and a file may change twice in one. The path goes to the processes that
     # tests start.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
-    return subprocess.run([*command, *nodes], cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*command, f"--timeout={seconds}", *nodes], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def outcome(done: subprocess.CompletedProcess[str], node: str) -> set[str]:

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from metrics_page import series, value
 from patience import PATIENCE
+from rounds import rounds
 
 from services.client import RankingClient, ServiceError
 from services.client.calls import RetryPolicy
@@ -48,6 +49,7 @@ def counter(server, name: str) -> float:
     return value(series(server.metrics_port), f"llmgr_ranking_calls_{name}_total")
 
 
+@rounds(10)
 def test_fault_overload_what_grpc_refuses_unread_is_refused_by_nobody_else_and_counted(serve_ranking, slow_reader):
     server = serve_ranking(max_unread=UNREAD, metrics_port=0)
     before = {name: counter(server, name) for name in ("received", "handed_over")}
@@ -87,6 +89,7 @@ def test_fault_overload_health_answers_on_a_port_of_its_own(serve_ranking, slow_
         assert status() == SERVING
 
 
+@rounds(10)
 def test_fault_overload_a_client_comes_back_after_its_call_was_refused_unread(serve_ranking, slow_reader):
     server = serve_ranking(max_unread=UNREAD)
 

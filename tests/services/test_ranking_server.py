@@ -13,6 +13,7 @@ import pytest
 from bundle_fixture import free_port_settings, put
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from patience import PATIENCE, wait_until
+from rounds import rounds
 
 from llmgr_core.errors import LlmgrError
 from services.client import RankingClient, ServiceError
@@ -123,6 +124,7 @@ def test_fault_overload_a_full_queue_sheds_at_once_and_says_when_to_come_back(se
         assert len(client.rank(["item-1"]).items) == 20
 
 
+@rounds(10)
 def test_fault_deadline_calls_that_expire_in_the_queue_give_their_place_back(serve_ranking, slow_ranking):
     server = serve_ranking(max_queue=4, threads=2)
     slow_ranking.clear()

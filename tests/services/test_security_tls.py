@@ -16,6 +16,7 @@ from certificate_fixture import YESTERDAY, Authority, Pair, secret_file, server_
 from cryptography import x509
 from embedding_fixture import ControlledModel, client_of, encoder_around, settings_with
 from patience import PATIENCE
+from rounds import rounds
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError, LlmgrError
@@ -86,6 +87,7 @@ def test_old_tls_versions_are_refused(serve_ranking, authority):
         context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
+@rounds(10)
 def test_fault_wrong_certificate_is_refused_by_mutual_tls(serve_ranking, authority, tmp_path):
     clients, strangers = Authority(tmp_path, "clients"), Authority(tmp_path, "strangers")
     server = serve_ranking(security=server_settings(authority.issue("server"), clients))
@@ -94,6 +96,7 @@ def test_fault_wrong_certificate_is_refused_by_mutual_tls(serve_ranking, authori
     assert fails(server.address, authority.client(strangers.issue("stranger")))
 
 
+@rounds(10)
 def test_fault_expired_certificate_of_a_client_is_refused_by_both_sides(serve_ranking, authority, tmp_path):
     server = serve_ranking(security=server_settings(authority.issue("server"), authority))
     expired = authority.issue("expired", not_after=YESTERDAY)

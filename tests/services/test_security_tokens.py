@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from patience import PATIENCE, wait_until
+from rounds import rounds
 from server_process import places
 
 from llmgr_core.data.item import Item
@@ -116,6 +117,7 @@ def test_methods_that_write_are_those_that_change_the_store():
         [("authorization-bin", b"Bearer " + READ_TOKEN.encode())],
     ],
 )
+@rounds(10)
 def test_fault_bad_token_nothing_but_one_whole_token_lets_in(guarded, metadata):
     for service, method in (("RankingService", "GetInfo"), ("EmbeddingService", "GetInfo")):
         assert call(guarded[service], f"/llmgr.v1.{service}/{method}", metadata) is UNAUTHENTICATED
