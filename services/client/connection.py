@@ -138,6 +138,8 @@ class ServiceConnection(ABC):
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # What ends a connection whose server sends nothing at all; gRPC's own bound is a minute.
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             # gRPC waits up to two minutes before it tries a server again that was down; a restart takes seconds.
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.initial_reconnect_backoff_ms", 100),

@@ -102,7 +102,8 @@ async def start(
     try:
         if settings.embed.metrics_port >= 0:
             page = MetricsPage(observer.registry, settings.embed.metrics_port)
-        options = server_options(settings.serve.max_request_bytes)
+        # One process needs no calls spread; but a client whose certificate was withdrawn shall not stay for ever.
+        options = server_options(settings.serve.max_request_bytes, max_connection_age_s=settings.serve.max_connection_age_s)
         server = grpc.aio.server(interceptors=security.async_interceptors(), options=options)
         port = bind(server, settings.serve.host, settings.serve.embedding_port, security)
         changed_over = next_encoder is not None and store.active_fingerprint() == next_encoder.fingerprint

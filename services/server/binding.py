@@ -39,7 +39,7 @@ def server_options(
     Args:
         max_request_bytes: larger messages are refused by gRPC with RESOURCE_EXHAUSTED.
         share_port: let several processes listen on one port (SO_REUSEPORT). Without it a port in use is an error.
-        max_connection_age_s: renew connections at this age, so that calls spread over processes.
+        max_connection_age_s: renew connections at this age, gently: calls under way end where they began.
         max_streams: calls that one connection may have open; further ones wait in the client.
         max_unread: calls that gRPC holds because the server has not asked for them yet; it refuses more by resetting their
             streams, which clients see as CANCELLED. None leaves gRPC's bound, which lies between 1,000 and 3,000.
@@ -54,9 +54,12 @@ def server_options(
         ("grpc.max_concurrent_streams", max_streams),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", SHORTEST_PING_MS),
         ("grpc.http2.max_ping_strikes", PING_STRIKES),
-        # A client that has vanished without a word is noticed, and its connection closed.
+        # A client that has vanished without a word is noticed, and its connection closed, also where it had no call open.
+        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        # What ends a connection whose peer sends nothing at all; gRPC's own bound is a minute.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ]
     if max_unread is not None:
         # Between the two gRPC would refuse with growing probability.
