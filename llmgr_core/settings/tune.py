@@ -54,6 +54,8 @@ class TuneSettings(Section):
         clip_norm: gradients longer than this are shortened to it.
         gradient_checkpointing: compute activations twice to keep fewer; for large models.
         checkpoint_steps: a checkpoint every so many steps; a killed run goes on from the last one.
+        tensorboard: also write loss, rate, accuracy and tokens a second as event files under RUN/tensorboard; needs the extra
+            ``llmgr[tensorboard]``.
     """
 
     order: Literal["in-order", "joint", "swapped"] = "in-order"
@@ -94,3 +96,4 @@ class TuneSettings(Section):
     clip_norm: float = Field(default=1.0, gt=0.0)
     gradient_checkpointing: bool = False
     checkpoint_steps: int = Field(default=100, ge=1)
+    tensorboard: bool = False

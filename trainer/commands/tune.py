@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from llmgr_core.artefacts import Artefact, draft_artefact, open_artefact
-from llmgr_core.artefacts.directory import finished_artefact
+from llmgr_core.artefacts.directory import finished_artefact, lineage_of, step_identity
 from llmgr_core.command_line.step import Step, step_command
 from llmgr_core.errors import SettingsError
 from llmgr_core.settings import Settings
 from llmgr_core.settings.tune import TuneSettings
 
 # Settings that change how a run goes on, not what it arrives at.
-INCIDENTAL = {"checkpoint_steps", "gradient_checkpointing"}
+INCIDENTAL = {"checkpoint_steps", "gradient_checkpointing", "tensorboard"}
 HOST = {"device", "batch_tokens"}
 # At its default, each leaves the model as it was before there was a choice.
 CHOICES = ("order", "projection", "stage1_texts", "stage2_candidates")
@@ -32,8 +32,9 @@ VALIDATION = {"patience", "validation_steps", "validation_examples"}
     help="Train under DeepSpeed's launcher with this JSON configuration (see configs/deepspeed-zero2.json).",
 )
 @click.option("--processes", type=click.IntRange(1, 1024), help="Processes of --deepspeed; by default one a GPU.")
+@click.option("--tensorboard", is_flag=True, help="Also write curves to RUN/tensorboard.  [tune.tensorboard]")
 @click.option("--dry-run", is_flag=True, help="Measure a step of each stage, print what the run would take, and end.")
-def command(step: Step, deepspeed_config: Path | None, processes: int | None, dry_run: bool) -> None:
+def command(step: Step, deepspeed_config: Path | None, processes: int | None, tensorboard: bool, dry_run: bool) -> None:
     """Tune the language model in two stages: align text with items, then learn what follows what.
 
     Reads RUN/dataset and RUN/backbone, writes RUN/tuned: adapter/ (PEFT), bridge.safetensors, engine.json and log.jsonl.
@@ -70,6 +71,9 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None, dr
     if dry_run:
         _dry_run(step, inputs, deepspeed_config, processes)
         return
+    curves = None
+    if tensorboard or step.settings.tune.tensorboard:
+        curves = _curves(step, step_identity("tuned", lineage_of(inputs), settings))
     with draft_artefact(path, "tuned", inputs, settings) as draft:
         if deepspeed_config is None:
             details, metrics = TwoStageTuning(
@@ -79,14 +83,29 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None, dr
                 directory=draft.path,
                 checkpoints=draft.checkpoints,
                 reporter=step.reporter,
+                curves=curves,
             ).run()
         else:
             from trainer.tune.launch import tune_with_deepspeed
 
-            details, metrics = tune_with_deepspeed(step, draft, deepspeed_config, processes)
+            details, metrics = tune_with_deepspeed(step, draft, deepspeed_config, processes, curves)
         draft.details.update(details)
         draft.metrics.update(metrics)
     click.echo(json.dumps({"tuned": str(path), **metrics}))
+
+
+def _curves(step: Step, identity: str) -> Path:
+    """Where the event files of this very tuning go: runs with other settings stand beside it in TensorBoard.
+
+    Raises:
+        SettingsError: TensorBoard is not installed.
+    """
+    from trainer.tune.scalars import require_tensorboard
+
+    require_tensorboard()
+    root = step.run.root / "tensorboard"
+    step.reporter.event("curves", see=f"tensorboard --logdir {root}")
+    return root / f"tune-{identity[:8]}"
 
 
 def _dry_run(step: Step, inputs: list[Artefact], deepspeed_config: Path | None, processes: int | None) -> None:

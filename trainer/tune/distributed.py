@@ -22,6 +22,7 @@ class Plan:
         settings: all sections.
         deepspeed: DeepSpeed's configuration, checked.
         as_json: progress as JSON lines.
+        curves: where event files for TensorBoard go; None writes none.
         result: file for details and metrics.
         rendezvous: file by which the processes find each other; not there yet. A port could be taken by another program between
             its choice and its use.
@@ -34,6 +35,7 @@ class Plan:
     settings: dict[str, Any]
     deepspeed: dict[str, Any]
     as_json: bool
+    curves: str | None
     result: str
     rendezvous: str
 
@@ -74,6 +76,7 @@ def tune_here(plan: Plan) -> None:
         checkpoints=Path(plan.checkpoints),
         reporter=Reporter(as_json=plan.as_json or None),
         processes=processes,
+        curves=None if plan.curves is None else Path(plan.curves),
     ).run()
     if processes.first:
         result = {"details": {**details, "processes": torch.distributed.get_world_size()}, "metrics": metrics}

@@ -20,7 +20,7 @@ from trainer.tune.zero import checked_config
 
 
 def tune_with_deepspeed(
-    step: Step, draft: Draft, config_file: Path, processes: int | None
+    step: Step, draft: Draft, config_file: Path, processes: int | None, curves: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tune in several processes on this machine; details and metrics for the manifest.
 
@@ -46,6 +46,7 @@ def tune_with_deepspeed(
             settings=step.settings.model_dump(),
             deepspeed=config,
             as_json=step.reporter.as_json,
+            curves=None if curves is None else str(curves.resolve()),
             result=str(result.resolve()),
             rendezvous=str(Path(meeting, "rendezvous").resolve()),
         )

@@ -19,6 +19,7 @@ from trainer.tune.early_stopping import EarlyStopping
 from trainer.tune.model_flops import ModelFlops
 from trainer.tune.optimization import Optimization
 from trainer.tune.pace import Pace
+from trainer.tune.scalars import Scalars
 from trainer.tune.schedule import batch_order, rate_factor, step_seed
 
 Places = npt.NDArray[np.int64]
@@ -49,6 +50,7 @@ def train_stage(
     pace: Pace,
     flops: ModelFlops,
     stopping: EarlyStopping | None = None,
+    scalars: Scalars | None = None,
 ) -> int:
     """Run the steps from ``first_step`` on; returns the number of steps after which the stage ended.
 
@@ -58,6 +60,7 @@ def train_stage(
         checkpoint: called with the number of steps done, every ``settings.checkpoint_steps``, on every process.
         pace, flops: count what the steps take.
         stopping: validates in between; None never does.
+        scalars: curves of what the log holds, with rates and pace.
 
     Raises:
         LlmgrError: the loss is NaN or infinite.
@@ -69,8 +72,12 @@ def train_stage(
             reporter.event("validated", stage=stage, steps=done, **{key: round(value, 4) for key, value in figures.items()})
             if log is not None:
                 log.write(stage=stage, steps=done, **{key: round(value, 6) for key, value in figures.items()})
+            if scalars is not None:
+                scalars.write(done, figures, "validation_")
 
-    mean_loss = math.nan
+    mean_loss, ended = math.nan, len(steps)
+    if scalars is not None:
+        scalars.start(stage, first_step)
     with reporter.bar(f"stage {stage}", len(steps)) as advance:
         if first_step:
             advance(first_step)
@@ -97,19 +104,25 @@ def train_stage(
                 seconds = time.perf_counter() - started
                 pace.add(sum(batch.tokens for batch in used), sum(map(flops.count, used)), seconds)
                 mean_loss = loss if math.isnan(mean_loss) else SMOOTHING * mean_loss + (1 - SMOOTHING) * loss
+                figures = {"loss": loss, "prompt_loss": float(result.prompt_loss), "item_loss": float(result.item_loss)}
+                if stage == 1:
+                    figures["correct"] = float(result.correct)
+                if scalars is not None:
+                    rate = {"rate": factor, "learning_rate": factor * settings.learning_rate}
+                    scalars.write(step + 1, {**figures, **rate, **pace.figures(optimization.world)})
                 if log is not None:
-                    figures = {"loss": loss, "prompt_loss": float(result.prompt_loss), "item_loss": float(result.item_loss)}
-                    if stage == 1:
-                        figures["correct"] = float(result.correct)
                     rounded = {key: round(value, 6) for key, value in figures.items()}
                     log.write(stage=stage, step=step, rate=round(factor, 6), **rounded)
             validate(step + 1)
             if stopping is not None and stopping.stop:
-                return step + 1
+                ended = step + 1
+                break
             if (step + 1) % settings.checkpoint_steps == 0 and step + 1 < len(steps):
                 checkpoint(step + 1)
             advance(1, loss=round(mean_loss, 4), **pace.figures(optimization.world))
-    return len(steps)
+    if scalars is not None:
+        scalars.finish()
+    return ended
 
 
 def parts_of(

@@ -39,6 +39,7 @@ from trainer.tune.model_flops import ModelFlops
 from trainer.tune.optimization import choose_trainable
 from trainer.tune.pace import Pace
 from trainer.tune.processes import Processes
+from trainer.tune.scalars import Scalars
 from trainer.tune.stage_examples import ItemsToLearn, StageExamples, Work, mixed
 from trainer.tune.starting_values import mean_readout, start_bridge, start_text_rows
 from trainer.tune.training_loop import train_stage
@@ -59,6 +60,7 @@ class TwoStageTuning:
         checkpoints: where checkpoints and the catalogue's vectors are kept until the end.
         reporter: where to report.
         processes: who else takes part.
+        curves: where event files for TensorBoard go; None writes none.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class TwoStageTuning:
         checkpoints: Path,
         reporter: Reporter,
         processes: Processes | None = None,
+        curves: Path | None = None,
     ) -> None:
         self.dataset, self.settings, self.tune = dataset, settings, settings.tune
         self.directory, self.checkpoints, self.reporter = directory, checkpoints, reporter
@@ -91,6 +94,8 @@ class TwoStageTuning:
         self.validation: Figures = {}
         self._beside: dict[str, torch.Tensor] = {}
         self.log: TrainingLog | None = None
+        self.curves = curves
+        self.scalars: Scalars | None = None
 
     def run(self) -> tuple[dict[str, object], dict[str, Any]]:
         """Tune; returns details and metrics for the manifest."""
@@ -99,6 +104,7 @@ class TwoStageTuning:
         self.measured, self.validation = dict(position.measured), position.validation
         if self.processes.first:
             self.log = TrainingLog(self.directory, position.log_bytes)
+            self.scalars = Scalars(self.curves, anew=not found) if self.curves else None
         if found:
             self.reporter.event("resumed", stage=position.stage, step=position.step)
         self.peak = self._measure_peak()
@@ -232,6 +238,7 @@ class TwoStageTuning:
             pace=pace,
             flops=ModelFlops.of(self.engine.language_model),
             stopping=stopping,
+            scalars=self.scalars,
         )
         optimization.finish()
         self.measured |= {f"stage{stage}_{name}": value for name, value in pace.figures(optimization.world).items()}
@@ -272,6 +279,8 @@ class TwoStageTuning:
     def _checkpoint(self, stage: int, step: int, tensors: Tensors, stopping: EarlyStopping | None = None) -> None:
         # Under ZeRO every process must take part in gathering the tensors; only one writes them.
         if self.processes.first and self.log is not None:
+            if self.scalars is not None:
+                self.scalars.flush()
             validation = stopping.position() if stopping else {}
             best = stopping.tensors() if stopping else {}
             position = Position(stage, step, self.log.flush(), self.measured, validation)
