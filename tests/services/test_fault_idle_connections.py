@@ -12,15 +12,19 @@ from pathlib import Path
 
 import grpc
 import pytest
-from bundle_fixture import Catalogue, free_port_settings
+from bundle_fixture import Catalogue, free_port_settings, make_catalogue
 from embedding_fixture import ControlledModel, encoder_around, settings_with
+from embedding_server_process import server_process
 from patience import PATIENCE, wait_until
+from server_process import places
 
 from llmgr_core.data.item import Item
 from services.client import EmbeddingClient, RankingClient, ServiceError, connection
 from services.client.calls import RetryPolicy
+from services.client.local_server import ServerProcess
 from services.embedding.background import serve_in_background
 from services.load.connection import PREFACE
+from services.load.process_usage import memory
 from services.ranking.server import RankingServer
 from services.server import binding
 
@@ -30,7 +34,8 @@ BOTH = pytest.mark.parametrize("service", ["ranking", "embedding"])
 EMPTY_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 SETTINGS_READ = bytes((0, 0, 0, 4, 1, 0, 0, 0, 0))
 HELLO = PREFACE + EMPTY_SETTINGS
-CONNECTION_KIB = 100
+# Measured: 14 to 18 KiB.
+CONNECTION_BYTES = 64 << 10
 
 
 @contextlib.contextmanager
@@ -120,3 +125,33 @@ def test_fault_idle_connections_of_clients_that_answer_pings_are_kept(service, c
         time.sleep(20 * PING_MS / 1e3)
         use(client)
         assert local_ports(address) == before
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, str]]]:
+    """Process id and address of both servers."""
+    directory = tmp_path_factory.mktemp("processes")
+    catalogue = make_catalogue(directory)
+    with (
+        ServerProcess("ranking", directory, *places(catalogue)) as ranking,
+        server_process(directory / "own") as (embedding, client, _),
+    ):
+        yield {"ranking": (ranking.process.pid, ranking.address), "embedding": (embedding.pid, client.address)}
+
+
+@BOTH
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_fault_idle_connections_by_the_hundred_cost_little_and_hold_nobody_up(processes, service, count):
+    pid, address = processes[service]
+    with contextlib.ExitStack() as stack, client_of(service, address) as client:
+        use(client)
+        before = memory(pid).resident
+        peers = [stack.enter_context(connect(address)) for _ in range(count)]
+        for peer in peers:
+            # The server's settings: it has taken the connection.
+            assert peer.recv(1 << 16)
+        use(client)
+        grown = memory(pid).resident - before
+        assert grown < count * CONNECTION_BYTES, f"{grown / count / 1024:.0f} KiB a connection"
+        with client_of(service, address) as newcomer:
+            use(newcomer)
