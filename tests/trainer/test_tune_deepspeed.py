@@ -23,6 +23,8 @@ CONFIG = Path(__file__).parents[2] / "configs" / "deepspeed-zero2.json"
 pytestmark = pytest.mark.timeout(3600)
 # Nothing random within a step: then any number of processes computes the same batch.
 SAME_EVERYWHERE = {"stage1_epochs": 0, "stage2_examples": 64, "lora_dropout": 0.0, "thaw": "frozen", "following_weight": 0.0}
+# All processes validate, and must agree on when to stop.
+SAME_EVERYWHERE |= {"patience": 9, "validation_steps": 2, "validation_examples": 20}
 
 
 @pytest.fixture
@@ -76,11 +78,17 @@ def test_a_run_cut_off_in_one_process_goes_on_in_two_along_the_same_loss_curve(
     monkeypatch.undo()
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     hold_the_port_of_torch(request)
-    outcome = CliRunner().invoke(command, arguments(shop, settings), catch_exceptions=False)
+    outcome = CliRunner().invoke(command, [*arguments(shop, settings), "--tensorboard"], catch_exceptions=False)
     assert outcome.exit_code == 0, outcome.output
     assert losses(shop.run / "tuned") == pytest.approx(whole, abs=1e-3)
     manifest = json.loads((shop.run / "tuned" / "manifest.json").read_text())
     assert manifest["details"]["processes"] == 2
+    metrics, alone = manifest["metrics"], json.loads((tmp_path / "whole" / "manifest.json").read_text())["metrics"]
+    assert (metrics["stage2_steps"], metrics["stage2_best_step"]) == (alone["stage2_steps"], alone["stage2_best_step"])
+    assert metrics["stage2_best_validation"] == pytest.approx(alone["stage2_best_validation"], abs=1e-3)
+    assert 0 < metrics["stage2_share_of_peak"] < 1
+    curves = list((shop.run / "tensorboard").rglob("*tfevents*"))
+    assert [path.parent.name for path in curves] == ["stage-2"], "only the first process writes"
 
 
 @pytest.mark.slow

@@ -113,4 +113,5 @@ def tune(shop: Shop, settings: Settings, path: Path) -> tuple[Artefact, TwoStage
 
 def losses(path: Path) -> list[float]:
     """Of every step that a tuned model's log tells of."""
-    return [json.loads(line)["loss"] for line in (path / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
