@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_every_removal_names_a_test_that_is_there() -> None:
 
 def test_the_page_of_faults_has_the_removals() -> None:
     assert table() in (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_faults_names_only_tests_that_are_there() -> None:
+    sources = [
+        path.read_text(encoding="utf-8") for room in ("services", "store") for path in (ROOT / "tests" / room).glob("*.py")
+    ]
+    there = [name for text in sources for name in re.findall(r"^(?:async )?def (test_\w+)\(", text, re.MULTILINE)]
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\*?)`", page)
+    assert len(named) > 20
+    assert [one for one in named if not any(fnmatch(name, one) for name in there)] == []
+    # And the page knows every row that has a test.
+    faults = {name for name in there if name.startswith("test_fault_")}
+    assert {name for name in faults if not any(fnmatch(name, one) for one in named)} == set()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from bundle_fixture import put
 from patience import PATIENCE, rank_from, wait_until
+from rounds import rounds
 
 from services.client import RankingClient
 from services.client.calls import RetryPolicy
@@ -67,6 +68,7 @@ def test_two_workers_hold_one_table(tmp_path):
     assert max(one.private for one in held) < max(empty) + names + 0.5 * ROWS_BYTES
 
 
+@rounds(5)
 def test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike(catalogue, tmp_path):
     """120 items fill no block of rows, but weights are shared; edits and a new bundle reach both workers."""
     once = RetryPolicy(attempts=8)
