@@ -53,8 +53,8 @@ class ServeSettings(Section):
         max_sequence_wait_s: longest wait for `min_sequence`, whatever the deadline.
         drain_s: time requests in flight have to finish after SIGTERM.
         not_serving_s: pause between saying NOT_SERVING and refusing new calls, so that balancers look elsewhere.
-        max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes and certificates are
-            looked at again; both servers. Calls under way, streams too, end on the connection they began on.
+        max_connection_age_s: connections are renewed at this age, so that calls spread over worker processes and certificates
+            are looked at again; both servers. Calls under way, streams too, end on the connection they began on.
         log_successes: write a log line for every answered request too.
         bundle_poll_s: how often the bundle directory is looked at for a new version; 0 never looks.
         ann: table [serve.ann]: approximate search of very large tables.

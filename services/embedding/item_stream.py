@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
 from services.contract import embedding_service_pb2 as messages
+from services.embedding.byte_budget import ByteBudget
 from services.server.errors import RequestError, internal_error, parse
 from services.server.request_ids import request_id
 
@@ -18,7 +20,9 @@ NAMED_ID_CHARACTERS = 128
 Embed = Callable[[messages.EmbedItemsRequest], Awaitable[messages.EmbedItemResponse]]
 
 
-async def answer_stream(raw: AsyncIterator[bytes], embed: Embed, max_items: int) -> AsyncIterator[messages.EmbedItemsResponse]:
+async def answer_stream(
+    raw: AsyncIterator[bytes], embed: Embed, max_items: int, budget: ByteBudget
+) -> AsyncIterator[messages.EmbedItemsResponse]:
     """Embed what a stream brings.
 
     Args:
@@ -26,6 +30,8 @@ async def answer_stream(raw: AsyncIterator[bytes], embed: Embed, max_items: int)
         embed: serves one of them.
         max_items: items taken from the stream whose reply the client has not taken yet; so a client that does not read
             cannot fill the server's memory.
+        budget: bytes of the items that all streams have in work. Given back with the item's outcome, before the client has
+            taken it: so one that does not read holds nobody up.
     """
     replies: asyncio.Queue[messages.EmbedItemsResponse | None] = asyncio.Queue()
     room = asyncio.Semaphore(max_items)
@@ -34,13 +40,18 @@ async def answer_stream(raw: AsyncIterator[bytes], embed: Embed, max_items: int)
     async def answer(index: int, message: bytes) -> None:
         await replies.put(await _answer_one(index, message, embed))
 
+    def given_back(share: int, done: asyncio.Task[None]) -> None:
+        budget.give_back(share)
+
     async def read() -> None:
         index = 0
         async for message in raw:
             await room.acquire()
+            share = await budget.take(len(message))
             task = asyncio.create_task(answer(index, message))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+            task.add_done_callback(functools.partial(given_back, share))
             index += 1
         await asyncio.gather(*tasks)
         await replies.put(None)

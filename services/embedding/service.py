@@ -18,6 +18,7 @@ from llmgr_core.store.item_record import decode_item
 from services.contract import embedding_service_pb2 as messages
 from services.contract import timing_pb2, vector_pb2
 from services.embedding.background_work import BackgroundWork
+from services.embedding.byte_budget import ByteBudget
 from services.embedding.commit_queue import CommitQueue
 from services.embedding.insertion import Inserter, Insertion, ServedEncoder
 from services.embedding.item_stream import answer_stream
@@ -77,6 +78,7 @@ class EmbeddingService:
             self.metrics,
         )
         self.metrics.queued.set_function(lambda: sum(one.texts.waiting() for one in self._served))
+        self._stream_bytes = ByteBudget(settings.embed.max_stream_bytes)
         self._stopping = False
         self.metrics.sequence.set(store.sequence())
         self.metrics.damaged.set_function(lambda: store.damaged_count)
@@ -131,7 +133,8 @@ class EmbeddingService:
         return await self.embed(request, bulk=False)
 
     async def _embed_items(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[messages.EmbedItemsResponse]:
-        replies = answer_stream(raw, lambda request: self.embed(request, bulk=True), self._settings.embed.max_stream_items)
+        max_items = self._settings.embed.max_stream_items
+        replies = answer_stream(raw, lambda request: self.embed(request, bulk=True), max_items, self._stream_bytes)
         async for reply in replies:
             # The stream itself ends with OK whatever becomes of its items.
             self.metrics.stream_items.labels(CODE_NAMES[reply.failure.code]).inc()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from services.contract import embedding_service_pb2 as messages
+from services.embedding.byte_budget import ByteBudget
 from services.embedding.item_stream import answer_stream
 
 
@@ -28,7 +29,7 @@ def test_fault_slow_client_is_not_read_further_than_the_limit_of_a_stream(at_a_t
         async def embed(request):
             return messages.EmbedItemResponse(item_id=request.item.item_id)
 
-        replies = answer_stream(client(), embed, at_a_time)
+        replies = answer_stream(client(), embed, at_a_time, ByteBudget(1 << 20))
         assert (await anext(replies)).embedded.item_id == "i1"
         for _ in range(100 * at_a_time):
             await asyncio.sleep(0)
