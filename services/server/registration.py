@@ -29,7 +29,7 @@ class SyncHealth:
     def __init__(self, server: grpc.Server, full_name: str) -> None:
         self._names = (OVERALL, full_name)
         self._servicer = SyncHealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, _LookedUp(server))
         self.set_serving(False)
 
     def set_serving(self, serving: bool) -> None:
@@ -39,6 +39,19 @@ class SyncHealth:
     def end_watches(self) -> None:
         """Let go of those who watch, once the server takes no new calls: their streams would hold it for all of its drain."""
         self._servicer.end_watches()
+
+
+class _LookedUp:
+    """A threaded server whose methods are all looked up by their handlers, for the generated code to add a service to.
+
+    It would make them known to gRPC by name too; those calls no handler is asked about, so that nobody could count them.
+    """
+
+    def __init__(self, server: grpc.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, methods: object) -> None:
+        """Not needed."""
 
 
 class AsyncHealth:

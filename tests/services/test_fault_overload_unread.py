@@ -63,6 +63,16 @@ def test_fault_overload_what_grpc_refuses_unread_is_refused_by_nobody_else_and_c
     assert run(flood(server, UNREAD)).statuses() == {"OK": UNREAD}
 
 
+def test_a_health_check_is_not_taken_for_a_call_that_was_refused_unread(serve_ranking):
+    server = serve_ranking(metrics_port=0)
+    received = counter(server, "received")
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for _ in range(5):
+            assert health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE).status == SERVING
+    assert counter(server, "received") == counter(server, "handed_over") == received + 5
+
+
 def test_the_bound_is_the_one_that_was_set(serve_ranking, slow_reader):
     server = serve_ranking(max_unread=500)
     assert run(flood(server, 100)).statuses() == {"OK": 100}
