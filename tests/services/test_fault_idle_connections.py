@@ -4,6 +4,7 @@ them cost little."""
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -83,6 +84,9 @@ def test_fault_idle_connections_whose_peer_is_silent_are_closed(service, catalog
     monkeypatch.setattr(binding, "KEEPALIVE_MS", PING_MS)
     monkeypatch.setattr(binding, "KEEPALIVE_TIMEOUT_MS", PING_MS)
     with served(service, catalogue) as address, connect(address) as silent, contextlib.suppress(ConnectionError):
+        # Polite so far: gRPC would hang up after a minute on one that never says it has read the server's settings.
+        assert silent.recv(1 << 16)
+        silent.sendall(SETTINGS_READ)
         while silent.recv(1 << 16):
             pass
 
@@ -155,3 +159,25 @@ def test_fault_idle_connections_by_the_hundred_cost_little_and_hold_nobody_up(pr
         assert grown < count * CONNECTION_BYTES, f"{grown / count / 1024:.0f} KiB a connection"
         with client_of(service, address) as newcomer:
             use(newcomer)
+
+
+@BOTH
+def test_fault_idle_connections_that_take_the_last_file_descriptor_hold_only_newcomers_up(processes, service):
+    """Whoever is connected is served meanwhile, and newcomers are as soon as some of them are gone."""
+    pid, address = processes[service]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    last = max(int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir())
+    with client_of(service, address) as client:
+        use(client)
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (last + 20, before[1]))
+            with contextlib.ExitStack() as stack:
+                for _ in range(60):
+                    stack.enter_context(connect(address))
+                wait_until(lambda: len(list(Path(f"/proc/{pid}/fd").iterdir())) >= last + 20 - 5)
+                for _ in range(20):
+                    use(client)
+            with connect(address) as newcomer:
+                assert newcomer.recv(1 << 16)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
