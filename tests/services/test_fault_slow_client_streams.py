@@ -92,7 +92,7 @@ def test_fault_slow_client_streams_together_have_no_more_in_work_than_the_budget
         with ThreadPoolExecutor(streams) as pool:
             outcomes = [pool.submit(embed_all, stream) for stream in range(streams)]
             try:
-                wait_until(lambda: waiting() == in_work)
+                wait_until(lambda: waiting() >= in_work)
                 # Time for further items to come in, if nothing held them back.
                 for _ in range(20):
                     assert waiting() == in_work
