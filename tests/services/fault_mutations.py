@@ -273,6 +273,16 @@ MUTATIONS = (
     ),
     FaultMutation(
         SLOW_CLIENT,
+        "streams together have no more bytes in work than the budget",
+        "services/embedding/byte_budget.py",
+        "        if not self._waiting and self.taken + share <= self._limit:",
+        "        if True:",
+        SERVICES
+        + "test_fault_slow_client_streams.py::"
+        + "test_fault_slow_client_streams_together_have_no_more_in_work_than_the_budget",
+    ),
+    FaultMutation(
+        SLOW_CLIENT,
         "the bound on open reflection streams",
         "services/server/bounded_reflection.py",
         'BoundedPool(STREAMS, STREAMS, "reflection")',
