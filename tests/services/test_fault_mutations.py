@@ -16,7 +16,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from fault_mutations import MUTATIONS, FaultMutation, table
+from fault_mutations import MUTATIONS, table
+from fault_removal import FaultMutation
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
