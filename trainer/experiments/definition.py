@@ -49,7 +49,7 @@ class Row(BaseModel):
         scorer: "ranker" is an online ranker, "backbone" an ID-only encoder; "floor", "sknn" and "popularity" need no training.
         variant: of a ranker: "fused", "id-only" or "frozen-text".
         set: settings that differ from those given on the command line, by dotted key.
-        sweep: a backbone with the settings that `llmgr tune-backbone --model SWEEP` found in this run.
+        sweep: a backbone with the settings that `llmgr tune-backbone --model SWEEP` found in this run, and those of ``set``.
         transitions: False ranks without the transition term; the ranker is trained as ever.
         stale: rank with the trained ranker while some items' vectors are not those it was trained with.
         reference: row it is compared with; the experiment's where not set, none where "".
@@ -114,8 +114,6 @@ class Experiment(BaseModel):
                 raise ValueError(f"row {row.name} is compared with itself")
             if row.sweep and row.scorer != "backbone":
                 raise ValueError(f"row {row.name} has a sweep but is no backbone")
-            if row.sweep and row.set:
-                raise ValueError(f"row {row.name} has the settings that its sweep found; what it sets would change nothing")
             if not row.transitions and row.scorer != "ranker":
                 raise ValueError(f"row {row.name} leaves out the transition term but is no ranker")
             if row.stale and (row.scorer != "ranker" or row.variant == "id-only"):

@@ -172,9 +172,9 @@ class Links:
                 f"{sweep} holds no result of a sweep",
                 f"run `llmgr tune-backbone --run {self.run.root} --model {row.sweep}` first",
             )
-        if load_settings(config).seed == seed:
+        if not row.set and load_settings(config).seed == seed:
             return Link("backbone", sweep / "best", self._digest(sweep / "best"), True, (dataset,))
-        overrides = (f"seed={seed}", *(one for one in self.overrides if one.startswith("threads")))
+        overrides = (f"seed={seed}", *(one for one in self.overrides if one.startswith("threads")), *as_overrides(row.set))
         made = pretrain.shaping_settings(load_settings(config, overrides))
         return self._placed("backbone", made, [dataset], ("pretrain",), overrides, config=config)
 
