@@ -83,6 +83,31 @@ def run_toy(run: Path, toy: Path, *options: str) -> dict:
     return json.loads(invoke("experiment", str(toy), "--run", str(run), "--json", *SMALL, *options).splitlines()[-1])
 
 
+def test_a_sweep_is_taken_as_it_stands_unless_its_row_sets_something(small_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    sweep = run / "sweeps" / "srgnn"
+    shutil.copytree(run / "backbone", sweep / "best")
+    (sweep / "best.toml").write_text(
+        'seed = 1\n[encoder]\nname = "srgnn"\ndimension = 8\n[pretrain]\nepochs = 1\nbatch_size = 64\n'
+    )
+    file = tmp_path / "swept.toml"
+    row = '[[row]]\nname = "{}"\nlabel = "{}"\nscorer = "backbone"\nsweep = "srgnn"\n{}\n'
+    rows = row.format("best", "best", "") + row.format("longer", "longer", 'set = { "pretrain.epochs" = 2 }')
+    file.write_text(f'title = "t"\nabout = "a"\n{rows}')
+    planned = {
+        one["row"]: one for one in map(json.loads, invoke("experiment", str(file), "--run", str(run), "--plan").splitlines())
+    }
+    assert planned["best"]["steps"] == []
+    [step] = planned["longer"]["steps"]
+    assert str(sweep / "best.toml") in step
+    assert "pretrain.epochs=2" in step
+    run_toy(run, file)
+    [made] = (run / "experiments" / "steps").glob("backbone-*/backbone/manifest.json")
+    settings = json.loads(made.read_text())["settings"]
+    assert (settings["pretrain"]["epochs"], settings["pretrain"]["batch_size"]) == (2, 64)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_of_the_project_can_be_read_and_its_settings_exist(name: str) -> None:
     stem, found = find_experiment(name)
@@ -216,7 +241,6 @@ def test_a_failing_step_is_named_and_its_row_is_not_in_the_table(small_run: Path
         ({"row": [{"name": "a", "label": "A", "also": ["a"]}]}, "compared with itself"),
         ({"row": [{"name": "a", "label": "A"}] * 2}, "two rows are called a"),
         ({"row": [{"name": "a", "label": "A", "sweep": "narm"}]}, "no backbone"),
-        ({"row": [{"name": "a", "label": "A", "scorer": "backbone", "sweep": "narm", "set": {"seed": 2}}]}, "change nothing"),
         ({"row": [{"name": "a", "label": "A", "scorer": "floor", "transitions": False}]}, "no ranker"),
         ({"row": [{"name": "a", "label": "A", "set": {"evaluate.resamples": 100}}]}, "all rows alike"),
         ({"set": {"evaluate.resamples": 100}}, "all rows alike"),
