@@ -19,7 +19,7 @@ HINTS = {
     grpc.StatusCode.UNIMPLEMENTED: "the address belongs to another service; embedding and ranking have one each",
 }
 
-# What gRPC says of a call under way whose channel was closed by its own client.
+# What gRPC says of a call under way whose channel was closed by its own client; of a stream in further words.
 CLOSED_HERE = "Channel closed!"
 
 # Exit code of a command that may succeed later, as it stands.
@@ -76,8 +76,11 @@ class ServiceError(LlmgrError):
 
     @property
     def refused_unread(self) -> bool:
-        """Whether the server's gRPC reset the call before the server saw it, as under overload."""
-        return self.code is grpc.StatusCode.CANCELLED and self.details != CLOSED_HERE
+        """Whether the server's end reset the call: under overload its gRPC does so before the server sees it.
+
+        A server that stops resets what outlasts its drain, which looks the same from here.
+        """
+        return self.code is grpc.StatusCode.CANCELLED and CLOSED_HERE not in self.details
 
     @staticmethod
     def _may_pass(code: grpc.StatusCode, retry_after: float | None) -> bool:

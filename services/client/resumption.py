@@ -9,9 +9,6 @@ import grpc
 from services.client.calls import RetryPolicy
 from services.client.errors import ServiceError
 
-# CANCELLED: what a server that stops says to streams which outlast its drain. A caller who hangs up never comes to ask.
-BREAKS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-
 
 class Resumption:
     """Counts what went wrong since a stream last brought something.
@@ -51,7 +48,9 @@ class Resumption:
             self._progressed = time.monotonic()
         pause = max(self._policy.grown_pause(self._breaks), error.retry_after or 0.0)
         back_at = time.monotonic() + pause
-        if error.code not in BREAKS or back_at >= self._progressed + self._patience:
+        # A server that stops resets streams which outlast its drain.
+        broken = error.code is grpc.StatusCode.UNAVAILABLE or error.refused_unread
+        if not broken or back_at >= self._progressed + self._patience:
             raise error
         if self._end is not None and back_at >= self._end:
             raise error

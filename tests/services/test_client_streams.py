@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +86,27 @@ def test_a_stream_without_patience_or_retries_ends_with_its_server(tmp_path):
             next(inserting)
         with client, pytest.raises(ServiceError):
             list(inserting)
+
+
+def test_a_stream_that_its_own_client_closed_is_not_taken_up_again(tmp_path):
+    first = threading.Event()
+
+    def follow(client):
+        for _ in client.changes(patience=PATIENCE):
+            first.set()
+
+    with (
+        serve_in_background(encoder_around(ControlledModel()), tmp_path, settings_with()) as listening,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        client = EmbeddingClient(listening.address, timeout=PATIENCE)
+        client.embed(Item("a", title="rose"))
+        following = pool.submit(follow, client)
+        assert first.wait(PATIENCE)
+        client.close()
+        with pytest.raises(ServiceError) as raised:
+            following.result(PATIENCE)
+    assert (raised.value.code, raised.value.refused_unread) == (grpc.StatusCode.CANCELLED, False)
 
 
 def endless():
