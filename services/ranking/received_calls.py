@@ -16,7 +16,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-# gRPC keeps statistics of the servers that ask for them alone.
+# gRPC 1.85 keeps statistics of every server; what is counted by them asks for them all the same.
 KEEP_STATISTICS = ("grpc.enable_channelz", 1)
 
 _making = threading.Lock()
@@ -66,7 +66,10 @@ class CountedServer(NamedTuple):
 def counted_server(
     pool: ThreadPoolExecutor, interceptors: list[grpc.ServerInterceptor], options: Sequence[tuple[str, Any]]
 ) -> CountedServer:
-    """A threaded gRPC server whose calls are counted; arguments as of ``grpc.server``."""
+    """A threaded gRPC server whose calls are counted; arguments as of ``grpc.server``.
+
+    No other thread may make a server of another kind meanwhile: gRPC's statistics do not tell the two apart.
+    """
     with _making:
         known = {server for server, _ in _calls_by_server(0)}
         server = grpc.server(pool, interceptors=interceptors, options=[*options, KEEP_STATISTICS])
