@@ -73,6 +73,11 @@ class BackgroundWork:
                 log.error("background embedding waits: %s", error.args[0])
                 await asyncio.sleep(LOOK_AGAIN_S)
                 continue
+            except Exception:
+                # Nobody waits for this task: it would end unheard, and what lacks a vector would stay so.
+                log.exception("unexpected error of the background embedding")
+                await asyncio.sleep(LOOK_AGAIN_S)
+                continue
             await self._wait_for_a_reason()
 
     async def _wait_for_a_reason(self) -> None:

@@ -117,6 +117,24 @@ def test_fault_corrupt_record_of_a_vector_is_counted_and_embedded_again_by_itsel
     assert verify_store(tmp_path).problems == []
 
 
+def test_an_unexpected_error_does_not_end_the_work_in_the_background(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(background_work, "LOOK_AGAIN_S", 0.02)
+    with embedding_service(tmp_path) as (client, _):
+        client.embed(Item("a", title="rose"))
+    flip(tmp_path, "vectors", fingerprint_key(FINGERPRINT) + text_hash("rose"))
+    missing_vectors, failures = StoreWriter.missing_vectors, [RuntimeError("a fault of ours")]
+
+    def failing_once(store, encoder, **options):
+        if failures:
+            raise failures.pop()
+        return missing_vectors(store, encoder, **options)
+
+    monkeypatch.setattr(StoreWriter, "missing_vectors", failing_once)
+    with embedding_service(tmp_path) as (client, _):
+        wait_until(lambda: client.get("a", return_vector=True).vector is not None)
+    assert "a fault of ours" in caplog.text
+
+
 def test_fault_corrupt_record_of_an_item_is_data_loss_until_it_is_inserted_again(tmp_path):
     with embedding_service(tmp_path) as (client, _):
         list(client.embed_many([Item(f"i{number}", title=f"text {number}") for number in range(20)]))
