@@ -26,6 +26,7 @@ STATUS_OF_CODE = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
     grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.CANCELLED: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
@@ -33,6 +34,7 @@ WORDS_OF_CODE = {
     grpc.StatusCode.UNAVAILABLE: "The {service} service cannot be reached. Is it running? (llmgr serve {service})",
     grpc.StatusCode.DEADLINE_EXCEEDED: "The {service} service did not answer in time.",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "The {service} service has too much to do, or no room left. Try again in a moment.",
+    grpc.StatusCode.CANCELLED: "The {service} service has too much to do, or is stopping. Try again in a moment.",
     grpc.StatusCode.UNIMPLEMENTED: "At this address runs another service, not {service}.",
     grpc.StatusCode.UNAUTHENTICATED: "The {service} service wants a token. (--token-file)",
     grpc.StatusCode.PERMISSION_DENIED: "The token is not for this. The {service} service refused.",

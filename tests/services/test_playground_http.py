@@ -6,6 +6,7 @@ import http.client
 import json
 from contextlib import ExitStack, contextmanager
 
+import grpc
 import pytest
 from bundle_fixture import ENCODER, Catalogue, free_port_settings
 from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, encoder_around, settings_with
@@ -13,8 +14,9 @@ from patience import PATIENCE, rank_from, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
-from services.client import EmbeddingClient, RankingClient
+from services.client import EmbeddingClient, RankingClient, ServiceError
 from services.embedding.background import serve_in_background
+from services.playground.api import words as words_of
 from services.playground.catalogue import Catalogue as Titles
 from services.playground.serving import Playground
 from services.ranking.server import RankingServer
@@ -161,6 +163,11 @@ def test_a_request_that_is_no_good_is_told_so_in_words(page, path, value, status
 def test_a_change_that_the_ranker_does_not_know_of_yet_has_a_status_of_its_own(page):
     status, reply = post(page, "/api/rank", {"item_ids": ["item-1"], "min_sequence": 1 << 40})
     assert (status, reply["error"]) == (409, "The ranking service does not know of the newest change yet.")
+
+
+def test_a_call_that_a_busy_service_reset_is_told_in_words():
+    told = words_of(ServiceError(grpc.StatusCode.CANCELLED, "CANCELLED"), "ranking")
+    assert (told.status, str(told)) == (503, "The ranking service has too much to do, or is stopping. Try again in a moment.")
 
 
 def test_what_another_site_sends_is_turned_away(page):
