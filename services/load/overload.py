@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.load.outcomes import DEADLINE_EXCEEDED, OK, Outcomes, quantiles
+from services.load.outcomes import OK, REFUSED, Outcomes, quantiles
 from services.load.plan import LoadPlan, Method, poisson_times
 
 WINDOW_SECONDS = 0.25
@@ -63,8 +63,7 @@ class Overload:
         """
         before = outcomes.between(min(SETTLING_SECONDS, self.before / 2), self.before)
         during = outcomes.between(self.before, self.end)
-        # Whoever refused them: the server says RESOURCE_EXHAUSTED, the gRPC below it resets the stream.
-        shed = ~np.isin(during.status, (OK, DEADLINE_EXCEEDED))
+        shed = np.isin(during.status, REFUSED)
         goodput = float(during.ok.sum()) / self.during
         return {
             "peak_per_s": round(self.peak, 1),
