@@ -43,7 +43,7 @@ class TuneSettings(Section):
         patience: a stage stops after so many validations in a row without a better figure, and ends with its best weights; 0
             never validates. Stage 1 goes by accuracy on the items kept out of it, stage 2 by validation NDCG@20.
         validation_steps: steps from one validation to the next.
-        validation_examples: items (stage 1) and validation examples (stage 2) of each validation, evenly spread.
+        validation_examples: at most so many items (stage 1) and validation examples (stage 2, evenly spread) each time.
         batch_size: examples a step, over all processes and accumulated parts.
         accumulate: parts into which a process cuts its share of a batch, to save memory.
         learning_rate: peak rate of the adapter; cosine schedule to zero.

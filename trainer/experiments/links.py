@@ -174,7 +174,8 @@ class Links:
             )
         if not row.set and load_settings(config).seed == seed:
             return Link("backbone", sweep / "best", self._digest(sweep / "best"), True, (dataset,))
-        overrides = (f"seed={seed}", *(one for one in self.overrides if one.startswith("threads")), *as_overrides(row.set))
+        host = (one for one in self.overrides if one.startswith("threads"))
+        overrides = (*host, *as_overrides(row.set), f"seed={seed}")
         made = pretrain.shaping_settings(load_settings(config, overrides))
         return self._placed("backbone", made, [dataset], ("pretrain",), overrides, config=config)
 

@@ -40,7 +40,7 @@ def buckets_table(block: BucketsBlock, files: ResultFiles) -> str:
         values = _of(found["scorers"], row.scorer, block.file)[block.masking]
         rows.append([row.label, *(level(values[group][row.metric]) for group in groups)])
     for row in block.differences:
-        from_reference = _of(found["also"], row.scorer, block.file) if row.against else found["differences"]
+        from_reference = _of(found.get("also", {}), row.scorer, block.file) if row.against else found["differences"]
         values = _of(from_reference, row.against or row.scorer, block.file)[block.masking]
         rows.append([row.label, *(difference(values[group][row.metric]) for group in groups)])
         rows.append(["interval", *(interval(values[group][row.metric]) for group in groups)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llmgr_core.errors import InputError
 from trainer.report.definition import TargetRow, TargetsBlock
 from trainer.report.result_files import ResultFiles
 from trainer.report.tables import file_link, level, markdown_table, signed
@@ -24,15 +25,23 @@ def _row(row: TargetRow, files: ResultFiles) -> list[str]:
 
 
 def _measured(row: TargetRow, files: ResultFiles) -> tuple[float, float | None, float | None]:
-    """Value and bounds, in the unit of the target."""
+    """Value and bounds, in the unit of the target.
+
+    Raises:
+        InputError: nothing is measured there, or no change relative to the reference.
+    """
     found: Any = files.at(row.file, row.of)
     if not isinstance(found, Mapping):
         return found - (files.at(row.file, row.minus) if row.minus else 0.0), None, None
     if row.measure == "change":
+        if not found["mean"] or found["relative"] is None:
+            raise InputError(f"{row.label!r}: there is no relative change in {row.file}", 'take measure = "difference"')
         # The interval is of the difference; the reference's level, by which both are divided, is taken as it stands.
         scale = found["relative"] / found["mean"]
         return found["relative"], found["low"] * scale, found["high"] * scale
-    value = next(found[key] for key in ("mean", "ratio", "value") if key in found)
+    value = next((found[key] for key in ("mean", "ratio", "value") if key in found), None)
+    if value is None:
+        raise InputError(f"{row.label!r}: {row.file} has no number there", f"it has {', '.join(found)}")
     return value, found["low"], found["high"]
 
 

@@ -61,12 +61,7 @@ class OneShare(SingleProcess):
         self.world = world
 
     def step(self, parts: Iterable[tuple[float, Any]], rate_factor: float) -> StageLoss:
-        losses = []
-        for weight, batch in parts:
-            loss = self._model(batch)
-            (weight * loss.loss).backward()
-            losses.append((weight, loss))
-        return summed(losses)
+        return summed(self.backward(parts))
 
 
 class FirstOf(Processes):

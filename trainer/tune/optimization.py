@@ -99,12 +99,17 @@ class SingleProcess:
         self._mixed = settings.order == "joint"
         self._optimizer = torch.optim.AdamW(optimizer_groups(parameters, settings), betas=BETAS)
 
-    def step(self, parts: Iterable[tuple[float, Any]], rate_factor: float) -> StageLoss:
+    def backward(self, parts: Iterable[tuple[float, Any]]) -> list[tuple[float, StageLoss]]:
+        """Add the gradients of all parts (weight, batch); the losses by their weights."""
         losses = []
         for weight, batch in parts:
             loss = self._model(batch)
             (weight * loss.loss).backward()
             losses.append((weight, loss))
+        return losses
+
+    def step(self, parts: Iterable[tuple[float, Any]], rate_factor: float) -> StageLoss:
+        losses = self.backward(parts)
         if self._mixed:
             # A batch of one stage leaves out what only the other uses; a resumed run counts the same steps for all.
             for parameter in self._parameters.values():

@@ -182,7 +182,7 @@ class TwoStageTuning:
         """Operations a second that the steps' share of the peak refers to."""
         model = self.engine.language_model
         peak = matmul_rate(model.device, model.transformer.get_input_embeddings().weight.dtype)
-        self.measured["matmul_flops_per_second"] = self.measured.get("matmul_flops_per_second", round(peak))
+        self.measured.setdefault("matmul_flops_per_second", round(peak))
         self.reporter.event("peak", matmul_gflops_per_second=round(peak / 1e9, 1))
         return peak
 
