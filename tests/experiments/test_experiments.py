@@ -7,20 +7,17 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from small_runs import SMALL, invoke
 
 from llmgr_core.command_line.step import Step
 from llmgr_core.errors import InputError, SettingsError
-from llmgr_core.evaluation import METRICS, PairedBootstrap, Ranks, per_example_metrics
 from llmgr_core.progress import Reporter
 from llmgr_core.run_directory import RunDirectory
 from llmgr_core.settings import load_settings
 from trainer.experiments import Conduct, Experiment, find_experiment
 from trainer.experiments.definition import FOLDER, as_overrides
 from trainer.experiments.links import Links
-from trainer.experiments.outcome import UNTRAINED, RowRanks, compare_rows
 from trainer.report.result_files import Provenance
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +90,7 @@ def test_a_sweep_is_taken_as_it_stands_unless_its_row_sets_something(small_run: 
     )
     file = tmp_path / "swept.toml"
     row = '[[row]]\nname = "{}"\nlabel = "{}"\nscorer = "backbone"\nsweep = "srgnn"\n{}\n'
-    rows = row.format("best", "best", "") + row.format("longer", "longer", 'set = { "pretrain.epochs" = 2 }')
+    rows = row.format("best", "best", "") + row.format("longer", "longer", 'set = { "pretrain.epochs" = 2, seed = 7 }')
     file.write_text(f'title = "t"\nabout = "a"\n{rows}')
     planned = {
         one["row"]: one for one in map(json.loads, invoke("experiment", str(file), "--run", str(run), "--plan").splitlines())
@@ -102,6 +99,7 @@ def test_a_sweep_is_taken_as_it_stands_unless_its_row_sets_something(small_run: 
     [step] = planned["longer"]["steps"]
     assert str(sweep / "best.toml") in step
     assert "pretrain.epochs=2" in step
+    assert step.index("seed=1") > step.index("seed=7"), "the seed is the experiment's, whatever a row sets"
     run_toy(run, file)
     [made] = (run / "experiments" / "steps").glob("backbone-*/backbone/manifest.json")
     settings = json.loads(made.read_text())["settings"]
@@ -264,51 +262,9 @@ def test_wrong_names_are_met_with_the_nearest() -> None:
     assert "did you mean no-text?" in str(caught.value)
 
 
-def ranks(name: str, seed: int, shift: float = 0.0) -> Ranks:
-    drawn = (np.random.default_rng(seed).integers(1, 40, size=50) + shift).astype(np.float32)
-    return Ranks(name, drawn, drawn + 1)
-
-
-def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
-    rows = [
-        RowRanks("base", "", {1: ranks("base", 1), 2: ranks("base", 2)}),
-        RowRanks("better", "base", {2: ranks("better", 2, -0.5)}),
-        RowRanks("alone", "base", {3: ranks("alone", 3)}),
-        RowRanks("floor", "base", {UNTRAINED: ranks("floor", 4)}),
-    ]
-    found = compare_rows(rows, np.full(50, 7), PairedBootstrap(resamples=100), "base")
-    assert found["references"] == {"better": "base", "floor": "base"}
-    paired = per_example_metrics(rows[1].by_seed[2].masked) - per_example_metrics(rows[0].by_seed[2].masked)
-    shown = found["differences"]["better"]["masked"]["all"]["NDCG@20"]["mean"]
-    assert shown == pytest.approx(paired[:, METRICS.index("NDCG@20")].mean())
-    assert found["scorers"]["base"]["seeds"] == 2
-    assert set(found["spread"]) == {"base"}
-    assert set(found["by_seed"]) == {"base", "better", "alone"}
-
-
-def test_a_row_is_compared_with_further_rows_beside_its_reference() -> None:
-    base, floor = RowRanks("base", "", {1: ranks("base", 1)}), RowRanks("floor", "", {UNTRAINED: ranks("floor", 4)})
-    other = RowRanks("other", "base", {2: ranks("other", 3)})
-    better = RowRanks("better", "base", {1: ranks("better", 2, -0.5)}, also=("floor", "other", "gone"))
-    found = compare_rows([base, floor, other, better], np.full(50, 7), PairedBootstrap(resamples=100), "base")
-    assert found["references"] == {"better": "base"}
-    assert list(found["also"]) == ["better"]
-    assert list(found["also"]["better"]) == ["floor"], "no seed in common with one, and no ranks of another"
-    paired = per_example_metrics(better.by_seed[1].masked) - per_example_metrics(floor.by_seed[UNTRAINED].masked)
-    shown = found["also"]["better"]["floor"]["masked"]["5-10"]["NDCG@20"]
-    assert shown["mean"] == pytest.approx(paired[:, METRICS.index("NDCG@20")].mean())
-    assert shown["low"] < shown["mean"] < shown["high"]
+def test_a_row_is_chosen_with_all_that_it_is_compared_with() -> None:
     chosen = experiment(row=[{"name": n, "label": n, "also": also} for n, also in (("a", []), ("b", []), ("c", ["b"]))])
     assert [row.name for row in chosen.select(("c",))] == ["a", "b", "c"]
-
-
-def test_seed_0_is_a_seed_like_any_other() -> None:
-    rows = [RowRanks("base", "", {0: ranks("base", 1), 1: ranks("base", 2)}), RowRanks("zero", "base", {0: ranks("zero", 3)})]
-    found = compare_rows(rows, np.full(50, 7), PairedBootstrap(resamples=100), "base")
-    paired = per_example_metrics(rows[1].by_seed[0].masked) - per_example_metrics(rows[0].by_seed[0].masked)
-    shown = found["differences"]["zero"]["masked"]["all"]["NDCG@20"]["mean"]
-    assert shown == pytest.approx(paired[:, METRICS.index("NDCG@20")].mean())
-    assert set(found["by_seed"]) == {"base", "zero"}
 
 
 def test_the_floor_has_the_transitions_of_its_row(small_run: Path, tmp_path: Path) -> None:

@@ -103,6 +103,9 @@ def test_a_difference_from_a_further_row_is_shown_by_clicks(files: ResultFiles) 
     wrong = row.model_copy(update={"scorer": "full"})
     with pytest.raises(InputError, match="there is no 'full'"):
         buckets_table(BucketsBlock(kind="buckets", file="toy.json", differences=(wrong,)), files)
+    del files["toy.json"]["splits"]["test"]["also"]
+    with pytest.raises(InputError, match="there is no 'better'"):
+        buckets_table(BucketsBlock(kind="buckets", file="toy.json", differences=(row,)), files)
 
 
 def test_what_the_run_had_trained_before_costs_minutes_by_the_clock(files: ResultFiles) -> None:

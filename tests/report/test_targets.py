@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmgr_core.errors import InputError
 from trainer.report.definition import TargetRow, TargetsBlock, read_definition
 from trainer.report.result_files import ResultFiles
 from trainer.report.targets import targets_table
@@ -77,6 +78,19 @@ def test_a_value_is_set_beside_its_aim(tmp_path: Path, found: Any, aim: float, m
 )
 def test_the_bound_that_is_asked_for_is_judged(tmp_path: Path, found: Any, judged_by: str, verdict: str) -> None:
     assert line(tmp_path, found, 0.0, measure="difference", judged_by=judged_by)[-1] == verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "measure", "complaint"),
+    [
+        ({**NOTHING, "mean": 0.0, "relative": 0.0}, "change", "no relative change"),
+        ({**CHANGE, "relative": None}, "change", "no relative change"),
+        ({"low": 0.1, "high": 0.2}, "share", "no number there"),
+    ],
+)
+def test_where_nothing_is_measured_the_target_is_named(tmp_path: Path, found: Any, measure: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=f"'l': .*{complaint}"):
+        line(tmp_path, found, 0.1, measure=measure)
 
 
 def test_a_level_has_no_bound_to_judge() -> None:
