@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
+
+from llmgr_core.evaluation.protocol import commit, machine
 
 MEBIBYTE = 2**20
 ROWS_AT_A_TIME = 100_000
@@ -146,10 +147,12 @@ def main() -> None:
             "clicks_kept": protocol["num_clicks"],
             "rows_per_second": (num_items + num_clicks) / figures["prepare"]["seconds"],
             "figures": figures,
+            "protocol": {"scale": arguments.scale, "workers": arguments.workers, **protocol},
             "seed": arguments.seed,
-            "cores": psutil.cpu_count(),
-            "python": platform.python_version(),
             "pyarrow": pa.__version__,
+            "commit": commit(),
+            "machine": machine(),
+            "command": ["python", *sys.argv],
         }
     finally:
         if arguments.work is None:

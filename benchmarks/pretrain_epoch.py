@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -158,8 +159,10 @@ def main() -> None:
         "padded_gcsan_epoch_seconds": padded,
         "padded_measured_on_steps": arguments.padded_steps,
         "speedup_over_padded": padded / seconds,
+        "protocol": "seconds a whole epoch, each epoch's own; the padded form is timed on some steps and scaled to an epoch",
         "commit": commit(),
         "machine": machine(),
+        "command": ["python", *sys.argv],
     }
     text = json.dumps(result, indent=2, ensure_ascii=False)
     print(text)
