@@ -6,17 +6,13 @@ Each change is applied to a copy of the sources, and the test it names must fail
 
 from __future__ import annotations
 
-import ast
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from launched_kernels import ROOT, launched_kernels
+from mutated_sources import copy_sources, exchanged, not_standing_once, run_tests
 from mutations import Mutation, all_mutations
 
 COPIED = ("kernels", "llmgr_core", "tests/kernels", "tests/ranker", "tests/*.py", "pyproject.toml")
@@ -38,24 +34,11 @@ def tried_in_make_test() -> set[Mutation]:
     return chosen
 
 
-def run_tests(tree: Path, *nodes: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider", *nodes]
-    # No bytecode: its time stamps have whole seconds, and a file may change twice in one.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A copy in which every test that is about to be named passes."""
     copy = tmp_path_factory.mktemp("mutations")
-    for source in (path for name in COPIED for path in ROOT.glob(name)):
-        target = copy / source.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copy_sources(copy, COPIED)
     here = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
     nodes = dict.fromkeys(item.callspec.params["mutation"].test for item in here if "mutation" in item.callspec.params)
     done = run_tests(copy, *nodes)
@@ -68,13 +51,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 @pytest.fixture
 def changed(tree: Path, mutation: Mutation) -> Iterator[Path]:
     """The copy with one change in it."""
-    path = tree / mutation.file
-    original = path.read_text(encoding="utf-8")
-    mutated = original.replace(mutation.old, mutation.new)
-    ast.parse(mutated)
-    path.write_text(mutated, encoding="utf-8")
-    yield tree
-    path.write_text(original, encoding="utf-8")
+    with exchanged(tree / mutation.file, mutation.old, mutation.new):
+        yield tree
 
 
 def parameters() -> Iterator[object]:
@@ -101,8 +79,7 @@ def test_every_launched_kernel_has_a_change_that_is_tried(name: str) -> None:
 
 
 def test_every_change_is_to_a_text_that_stands_once() -> None:
-    counts = {(one.file, one.old): (ROOT / one.file).read_text(encoding="utf-8").count(one.old) for one in MUTATIONS}
-    assert {change: count for change, count in counts.items() if count != 1} == {}
+    assert not_standing_once((one.file, one.old) for one in MUTATIONS) == {}
     assert all(one.old != one.new for one in MUTATIONS)
 
 

@@ -179,17 +179,23 @@ def test_a_stream_larger_than_the_queue_is_not_refused(tmp_path):
     assert all(isinstance(one, EmbeddedItem) for one in outcomes)
 
 
+def waiting_stream(client, model, measured) -> tuple[threading.Thread, int]:
+    """A stream of a hundred texts of which the model, held, has the first batch; how many wait."""
+    model.running.clear()
+    bulk = threading.Thread(
+        target=lambda: list(client.embed_many(Item(f"b{number}", title=f"bulk {number}") for number in range(100)))
+    )
+    bulk.start()
+    assert model.entered.wait(PATIENCE)
+    waiting = 100 - len(model.batches[0])
+    wait_until(lambda: measured("queued_texts") == waiting)
+    return bulk, waiting
+
+
 def test_single_calls_go_before_a_stream_that_waits(tmp_path):
     overrides = ("embed.max_stream_items=100", "engine.batch_tokens=64")
     with measured_service(tmp_path, None, *overrides) as (client, model, measured):
-        model.running.clear()
-        bulk = threading.Thread(
-            target=lambda: list(client.embed_many(Item(f"b{number}", title=f"bulk {number}") for number in range(100)))
-        )
-        bulk.start()
-        assert model.entered.wait(PATIENCE)
-        waiting = 100 - len(model.batches[0])
-        wait_until(lambda: measured("queued_texts") == waiting)
+        bulk, waiting = waiting_stream(client, model, measured)
         with ThreadPoolExecutor(1) as pool:
             single = pool.submit(client.embed, Item("single", title="single"))
             wait_until(lambda: measured("queued_texts") == waiting + 1)
@@ -205,14 +211,7 @@ def test_single_calls_go_before_a_stream_that_waits(tmp_path):
 def test_a_text_of_a_stream_that_a_single_call_wants_too_goes_before_the_stream(tmp_path, item_id):
     overrides = ("embed.max_stream_items=100", "embed.max_queued_texts=2")
     with measured_service(tmp_path, None, *overrides) as (client, model, measured):
-        model.running.clear()
-        bulk = threading.Thread(
-            target=lambda: list(client.embed_many(Item(f"b{number}", title=f"bulk {number}") for number in range(100)))
-        )
-        bulk.start()
-        assert model.entered.wait(PATIENCE)
-        waiting = 100 - len(model.batches[0])
-        wait_until(lambda: measured("queued_texts") == waiting)
+        bulk, waiting = waiting_stream(client, model, measured)
         with ThreadPoolExecutor(4) as pool:
             singles = []
             # The first and the third want a stream's text; there is room among the single calls for two.

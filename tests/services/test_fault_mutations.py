@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-import ast
-import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,8 +14,8 @@ from pathlib import Path
 import pytest
 from fault_mutations import MUTATIONS, table
 from fault_removal import FaultMutation
+from mutated_sources import ROOT, copy_sources, exchanged, not_standing_once, run_tests
 
-ROOT = Path(__file__).parents[2]
 COPIED = (
     "kernels",
     "llmgr_core",
@@ -35,16 +31,7 @@ COPIED = (
 CANNOT_RUN = re.compile(r"^E\s+(?:\w+\.)*(?:SyntaxError|NameError|ImportError|ModuleNotFoundError)\b", re.MULTILINE)
 # Without its protection a server may wait for ever.
 SECONDS_EACH = 150
-
-
-def run_tests(tree: Path, *nodes: str, seconds: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=short", "-p", "no:cacheprovider", "-m", "not slow"]
-    # No bytecode: its time stamps have whole seconds, and a file may change twice in one. The path goes to the processes that
-    # tests start.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
-    return subprocess.run(
-        [*command, f"--timeout={seconds}", *nodes], cwd=tree, env=environment, capture_output=True, text=True, check=False
-    )
+NOT_SLOW = ("-m", "not slow")
 
 
 def outcome(done: subprocess.CompletedProcess[str], node: str) -> set[str]:
@@ -56,16 +43,10 @@ def outcome(done: subprocess.CompletedProcess[str], node: str) -> set[str]:
 def tree(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A copy in which every test that is about to be named passes."""
     copy = tmp_path_factory.mktemp("mutations")
-    for source in (path for name in COPIED for path in ROOT.glob(name)):
-        target = copy / source.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+    copy_sources(copy, COPIED)
     here = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
     nodes = dict.fromkeys(item.callspec.params["mutation"].test for item in here)
-    done = run_tests(copy, *nodes, seconds=600)
+    done = run_tests(copy, *NOT_SLOW, "--timeout=600", *nodes)
     assert done.returncode == 0, f"on the sources as they are:\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
     for node in nodes:
         assert outcome(done, node) == {"PASSED"}, f"{node} did not run"
@@ -75,20 +56,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 @pytest.fixture
 def changed(tree: Path, mutation: FaultMutation) -> Iterator[Path]:
     """The copy without one protection."""
-    path = tree / mutation.file
-    original = path.read_text(encoding="utf-8")
-    mutated = original.replace(mutation.old, mutation.new)
-    ast.parse(mutated)
-    path.write_text(mutated, encoding="utf-8")
-    yield tree
-    path.write_text(original, encoding="utf-8")
+    with exchanged(tree / mutation.file, mutation.old, mutation.new):
+        yield tree
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mutation", [pytest.param(one, id=one.protection.replace(" ", "-")) for one in MUTATIONS])
 def test_without_its_protection_the_test_of_a_fault_fails(changed: Path, mutation: FaultMutation) -> None:
-    done = run_tests(changed, mutation.test, seconds=SECONDS_EACH)
+    done = run_tests(changed, *NOT_SLOW, f"--timeout={SECONDS_EACH}", mutation.test)
     told = f"{mutation.old!r} -> {mutation.new!r}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
     assert done.returncode == 1, f"no test fails after {told}"
     assert outcome(done, mutation.test) & {"FAILED", "ERROR"}, f"the test broke off before its end after {told}"
@@ -96,8 +72,7 @@ def test_without_its_protection_the_test_of_a_fault_fails(changed: Path, mutatio
 
 
 def test_every_removal_is_of_a_text_that_stands_once() -> None:
-    counts = {(one.file, one.old): (ROOT / one.file).read_text(encoding="utf-8").count(one.old) for one in MUTATIONS}
-    assert {removal: count for removal, count in counts.items() if count != 1} == {}
+    assert not_standing_once((one.file, one.old) for one in MUTATIONS) == {}
     assert all(one.old != one.new for one in MUTATIONS)
 
 
