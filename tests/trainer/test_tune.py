@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import write_tiny_causal, write_tiny_encoder
-from tiny_tuning import Quiet, Shop, tiny_settings, tune, write_shop
+from tiny_tuning import Quiet, Shop, fall_over_after, tiny_settings, tune, write_shop
 
 from llmgr_core.artefacts import Artefact, open_artefact
 from llmgr_core.data import Dataset
@@ -20,7 +20,6 @@ from llmgr_core.engine import SemanticEngine
 from llmgr_core.engine.tuned_model import load_tuned
 from llmgr_core.errors import ArtefactError, InputError
 from llmgr_core.evaluation import evaluate
-from trainer.tune import two_stages
 from trainer.tune.teacher import Teacher
 from trainer.tune.two_stages import TwoStageTuning
 
@@ -125,14 +124,7 @@ def test_a_run_that_was_cut_off_follows_the_same_loss_curve(
 ) -> None:
     settings = tiny_settings(encoder)
     whole, _ = tune(shop, settings, tmp_path / "whole")
-    write = two_stages.write_checkpoint
-
-    def write_and_fall_over(directory: Path, position: two_stages.Position, tensors: dict[str, torch.Tensor]) -> None:
-        write(directory, position, tensors)
-        if (position.stage, position.step) == cut_after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(two_stages, "write_checkpoint", write_and_fall_over)
+    fall_over_after(cut_after, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         tune(shop, settings, tmp_path / "cut")
     monkeypatch.undo()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_tuning import Shop, tiny_settings, tune
+from tiny_tuning import Shop, fall_over_after, tiny_settings, tune
 from torch import nn
 
 from llmgr_core.artefacts import Artefact
@@ -16,7 +16,6 @@ from llmgr_core.artefacts.directory import step_identity
 from llmgr_core.settings import Settings
 from llmgr_core.settings.tune import TuneSettings
 from trainer.commands.tune import shaping_settings
-from trainer.tune import two_stages
 from trainer.tune.checkpoint import read_checkpoint
 from trainer.tune.early_stopping import EarlyStopping
 
@@ -97,14 +96,7 @@ def test_patience_that_never_runs_out_changes_no_loss(shop: Shop, encoder: Path,
 def test_a_run_that_was_cut_off_stops_at_the_same_step_with_the_same_weights(
     shop: Shop, encoder: Path, stopped: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_after: tuple[int, int]
 ) -> None:
-    write = two_stages.write_checkpoint
-
-    def write_and_fall_over(directory: Path, position: two_stages.Position, tensors: dict[str, torch.Tensor]) -> None:
-        write(directory, position, tensors)
-        if (position.stage, position.step) == cut_after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(two_stages, "write_checkpoint", write_and_fall_over)
+    fall_over_after(cut_after, monkeypatch)
     settings = tiny_settings(encoder, **PATIENT)
     with pytest.raises(KeyboardInterrupt):
         tune(shop, settings, tmp_path / "tuned")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner
 
@@ -16,6 +17,7 @@ from llmgr_core.encoders import Backbone, EncoderSettings
 from llmgr_core.progress import Reporter
 from llmgr_core.settings import Settings
 from trainer.commands.tune import shaping_settings
+from trainer.tune import two_stages
 from trainer.tune.two_stages import TwoStageTuning
 
 COLOURS = ["red", "blue", "green"]
@@ -115,3 +117,15 @@ def losses(path: Path) -> list[float]:
     """Of every step that a tuned model's log tells of."""
     lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
+
+
+def fall_over_after(place: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break tunings off right after their checkpoint at this stage and step, until the patch is undone."""
+    write = two_stages.write_checkpoint
+
+    def write_and_fall_over(directory: Path, position: two_stages.Position, tensors: dict[str, torch.Tensor]) -> None:
+        write(directory, position, tensors)
+        if (position.stage, position.step) == place:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(two_stages, "write_checkpoint", write_and_fall_over)
