@@ -92,6 +92,13 @@ def stopped(server: ServerProcess):
         os.kill(server.process.pid, signal.SIGCONT)
 
 
+def duration_of_a_call(client):
+    """Seconds that one call took, which must be answered with items."""
+    started = time.monotonic()
+    assert client.rank(["item-1"]).items
+    return time.monotonic() - started
+
+
 def test_fault_hang_of_a_replica_costs_a_part_of_the_deadline_only(replicas):
     patient = RetryPolicy(attempts=20, attempt_timeout=1.0)
     # Its own name: a line of an earlier test's call may come late.
@@ -100,9 +107,9 @@ def test_fault_hang_of_a_replica_costs_a_part_of_the_deadline_only(replicas):
         while '"may-hang"' not in replicas[0].log():
             client.rank(["item-1"])
         with stopped(replicas[0]):
-            started = time.monotonic()
-            assert all(client.rank(["item-1"]).items for _ in range(3))
-            assert time.monotonic() - started >= 1.0, "none of the calls met the replica that hangs"
+            # Three calls need not meet all three: a connection that comes up late deals the turns anew.
+            waited = any(duration_of_a_call(client) >= 1.0 for _ in range(30))
+            assert waited, "none of the calls met the replica that hangs"
 
 
 def test_a_server_that_hangs_ends_a_call_at_its_deadline(replicas):
