@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.graph import TransitionGraph
 from llmgr_core.transitions.lookup import Row, sum_by_item
+
+if TYPE_CHECKING:
+    import torch
 
 GATHERED_AT_ONCE = 8_000_000
 # A table of all items is quicker than picking the loans of what was found while there are not so many times as many of them.
@@ -118,6 +121,8 @@ class BorrowedTransitions:
 
     def scores(self, prefixes: Sessions) -> torch.Tensor:
         """t(s, v) of every item of the graph after each prefix, float32 [B, V]: ``lookup`` for many sessions at once."""
+        import torch
+
         table = self._with_rows().scores(prefixes)
         inside = self.borrower < self.num_items
         borrowers, column = np.unique(self.borrower[inside], return_inverse=True)

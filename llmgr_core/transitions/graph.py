@@ -1,4 +1,4 @@
-"""The item-to-item transition graph."""
+"""The item-to-item transition graph. A ranking host reads and looks it up with NumPy alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -19,6 +19,9 @@ from llmgr_core.sessions import Sessions
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions.counting import count_transitions
 from llmgr_core.transitions.lookup import ClickRows, Row, expand_clicks, sum_by_item
+
+if TYPE_CHECKING:
+    import torch
 
 FILE_NAME = "transitions.safetensors"
 NO_ROWS: Mapping[int, Row] = MappingProxyType({})
@@ -137,6 +140,8 @@ class TransitionGraph:
             raise ArtefactError(f"{path} holds no usable transition graph: {error}", "make the directory again") from None
 
     def _dense(self, rows: ClickRows, values: npt.NDArray[np.floating]) -> torch.Tensor:
+        import torch
+
         size = rows.num_prefixes * self.num_items
         places = rows.prefix * self.num_items + self.neighbours[rows.edges]
         total = np.bincount(places, weights=values, minlength=size).astype(np.float32)

@@ -1,11 +1,12 @@
-"""A ranking host has no transformers, peft or pyarrow."""
+"""A ranking host has no transformers, peft or pyarrow; nor does a server on the CPU wait for torch when it starts."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-HEAVY = ("transformers", "peft", "deepspeed", "pyarrow", "tokenizers", "bs4", "trainer")
+# torch alone takes longer to import than all else that such a server does before it serves 12,000 items.
+HEAVY = ("torch", "transformers", "peft", "deepspeed", "pyarrow", "tokenizers", "bs4", "trainer")
 
 
 def modules_after(code: str) -> set[str]:
@@ -19,13 +20,13 @@ def test_the_ranking_server_imports_nothing_of_the_language_model():
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_the_client_imports_not_even_torch():
-    assert modules_after("import services.client").isdisjoint((*HEAVY, "torch"))
+def test_the_client_imports_no_more():
+    assert modules_after("import services.client").isdisjoint(HEAVY)
 
 
 def test_the_commands_import_neither_grpc_nor_numpy_until_they_run():
     loaded = modules_after("import services.commands.serve, services.commands.rank, llmgr_core.commands.bench")
-    assert loaded.isdisjoint((*HEAVY, "grpc", "torch", "numpy"))
+    assert loaded.isdisjoint((*HEAVY, "grpc", "numpy"))
 
 
 def test_a_ranking_server_that_has_loaded_and_ranked_has_imported_no_more(catalogue):
