@@ -13,14 +13,14 @@ COPY trainer trainer
 COPY benchmarks benchmarks
 # The CPU build of torch; leave the first line out for the CUDA build.
 RUN /opt/llmgr/bin/pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 \
-    && /opt/llmgr/bin/pip install -c constraints.txt '.[embed,redis]'
+    && /opt/llmgr/bin/pip install -c constraints.txt '.[data,embed,redis]'
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/llmgr llmgr \
     && install -d -o 10001 /srv/llmgr/store
 COPY --from=build /opt/llmgr /opt/llmgr
 COPY deploy/health.py /opt/llmgr/health.py
-ENV PATH=/opt/llmgr/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+ENV PATH=/opt/llmgr/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 LLMGR_HOME=/srv/llmgr
 USER 10001
 WORKDIR /var/lib/llmgr
 # Bundle, store and the base language model are mounted: /srv/llmgr/bundle, /srv/llmgr/store, /srv/llmgr/models.

@@ -166,6 +166,11 @@ class Environment:
             ) from None
         except lmdb.VersionMismatchError:
             raise StoreError(f"{path} was written by another major version of LMDB", "embed into a new directory") from None
+        except lmdb.LockError:
+            raise StoreError(
+                f"{path} is open in another container, by a process whose number is {os.getpid()} too",
+                "let containers that share a store share their process numbers (docs/more-than-one-machine.md, Containers)",
+            ) from None
         except lmdb.Error as error:
             if _is_out_of_space(error):
                 raise StoreFullError(f"no space left on the disk of {self.directory}", "free some space") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from bundle_fixture import free_port_settings, make_live_catalogue
 from patience import PATIENCE, free_port, wait_until
 from redis_fixture import require_redis
@@ -24,6 +26,7 @@ from services.ranking.server import RankingServer
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "three-rankers"
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+COMPOSED = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
 
 
 def require(program: str, way: str) -> str:
@@ -116,3 +119,38 @@ def test_images_are_pinned_and_run_as_nobody_in_particular():
         assert all(base.rpartition(":")[2].count(".") == 2 for base in bases)
         assert "\nUSER 10001\n" in text
         assert "\nHEALTHCHECK " in text
+
+
+def mounts(service):
+    """Where it mounts what."""
+    parts = (one.removesuffix(":ro").rpartition(":") for one in COMPOSED[service].get("volumes", ()))
+    return {target: source for source, _, target in parts}
+
+
+def test_containers_on_one_store_share_process_numbers_that_outlast_each_of_them():
+    """LMDB tells readers apart by them; all programs of a namespace end with its first one."""
+    numbers_of: dict[str, set[str]] = {}
+    for name, service in COMPOSED.items():
+        if (store := mounts(name).get("/srv/llmgr/store")) is not None:
+            numbers_of.setdefault(store, set()).add(service["pid"])
+    assert len(numbers_of) == 4
+    for numbers in numbers_of.values():
+        (shared,) = numbers
+        assert COMPOSED[shared.removeprefix("service:")]["entrypoint"] == ["sleep", "infinity"]
+
+
+def test_rankers_in_containers_see_a_bundle_that_takes_the_place_of_another():
+    for name in ("ranker-1", "ranker-2", "ranker-3"):
+        (bundle,) = (Path(one.removeprefix("--bundle=")) for one in COMPOSED[name]["command"] if one.startswith("--bundle="))
+        assert str(bundle) not in mounts(name)
+        assert mounts(name)[str(bundle.parent)] == "${LLMGR_RUN:?}"
+
+
+def test_the_embedding_container_looks_for_models_where_they_are_mounted():
+    (home,) = re.findall(r" LLMGR_HOME=(\S+)", (ROOT / "deploy" / "embedding.Dockerfile").read_text())
+    assert mounts("embedding")[f"{home}/models"] == "${LLMGR_MODELS:?}"
+
+
+def test_no_container_begins_as_root_without_the_capabilities_to_change_over():
+    assert COMPOSED["redis"]["cap_drop"] == ["ALL"]
+    assert COMPOSED["redis"]["user"] == "redis"

@@ -1,5 +1,6 @@
 """What a store does when the machine below it does not do its part."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -256,3 +257,17 @@ def test_fault_killed_reader_does_not_keep_old_pages_for_ever(filled):
 def test_fault_kill_9_writer_leaves_no_lock(tmp_path):
     kill_while_inserting(tmp_path, 1, 0.05)
     StoreWriter.open(tmp_path).close()
+
+
+def test_a_process_of_another_container_with_the_same_number_is_told_from_a_broken_store(filled):
+    """LMDB holds the byte of its lock file at a reader's process number; the first processes of two containers are both 1."""
+    code = "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX, 1, int(sys.argv[2]))\n"
+    code += "print('held', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", code, str(filled / "lock.mdb"), str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as namesake:
+        assert namesake.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match=f"another container, by a process whose number is {os.getpid()}") as refused:
+            EmbeddingStore.open(filled)
+        assert "share their process numbers" in refused.value.hint
+        namesake.stdin.close()
+    EmbeddingStore.open(filled).close()
