@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,6 +84,17 @@ def test_its_tokens_are_those_of_every_step(shop: Shop, encoder: Path, tmp_path:
     assert stage["minutes"] == pytest.approx(stage["tokens"] / stage["tokens_per_second"] / 60, abs=0.01)
     assert stage["largest_step_tokens"] * stage["steps"] >= stage["tokens"]
     assert metrics["stage2_cost"]["flops_per_token"] == pytest.approx(stage["flops_per_token"], rel=0.05)
+
+
+def test_a_model_slower_than_a_token_a_second_has_its_minutes(
+    shop: Shop, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = itertools.count(step=86_400.0)
+    monkeypatch.setattr("trainer.tune.cost.time", SimpleNamespace(perf_counter=lambda: next(days)))
+    found = dry_run(Dataset.open(shop.dataset), Backbone.load(shop.backbone), tiny_settings(encoder), Quiet())
+    for stage in found["stages"]:
+        assert 0 < stage["tokens_per_second"] < 1
+        assert stage["minutes"] == pytest.approx(stage["tokens"] / stage["tokens_per_second"] / 60, rel=0.01)
 
 
 def test_several_processes_share_what_their_zero_stage_shares(shop: Shop, encoder: Path, tmp_path: Path) -> None:

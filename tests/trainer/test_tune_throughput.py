@@ -93,3 +93,6 @@ def test_pace_is_of_the_steps_alone() -> None:
     pace.add(30, 300.0, 0.5)
     assert pace.figures() == {"tokens_per_second": 40, "share_of_peak": 0.4}
     assert pace.figures(processes=4)["tokens_per_second"] == 160
+    slow = Pace(peak=1000.0)
+    slow.add(1, 1.0, 3.0)
+    assert slow.figures()["tokens_per_second"] == 0.333

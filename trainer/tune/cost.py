@@ -27,15 +27,29 @@ def report_cost(
 
 
 def measured_cost(model: HybridModel, steps: list[Places], build: BuildBatch, peak: float) -> dict[str, Any]:
-    """Tokens, measured tokens a second and minutes of a stage, empty without steps; changes neither weights nor gradients.
+    """Tokens, measured tokens a second and minutes of a stage, empty without steps; by ``measured_pace``."""
+    if not steps:
+        return {}
+    pace = measured_pace(model, steps, build, peak)
+    total = pace.tokens / SAMPLED_BATCHES * len(steps)
+    return {
+        "steps": len(steps),
+        "examples": int(sum(len(step) for step in steps)),
+        "tokens": round(total),
+        **pace.figures(),
+        "flops_per_token": round(pace.operations / pace.tokens),
+        "minutes": round(total * pace.seconds / pace.tokens / 60, 1),
+    }
+
+
+def measured_pace(model: HybridModel, steps: list[Places], build: BuildBatch, peak: float) -> Pace:
+    """How fast a stage of at least one step goes; changes neither weights nor gradients.
 
     A few batches, evenly spread over the lengths, run forward and backward; the first of them only warms up.
 
     Args:
         peak: operations a second of this machine, of which the measured speed is a share.
     """
-    if not steps:
-        return {}
     picked = [steps[round(place)] for place in np.linspace(0, len(steps) - 1, SAMPLED_BATCHES + 1)]
     pace, flops = Pace(peak), ModelFlops.of(model.language_model)
     for number, chosen in enumerate(picked):
@@ -48,12 +62,4 @@ def measured_cost(model: HybridModel, steps: list[Places], build: BuildBatch, pe
         if number:
             pace.add(batch.tokens, flops.count(batch), time.perf_counter() - started)
         model.zero_grad(set_to_none=True)
-    total = pace.tokens / SAMPLED_BATCHES * len(steps)
-    return {
-        "steps": len(steps),
-        "examples": int(sum(len(step) for step in steps)),
-        "tokens": round(total),
-        **pace.figures(),
-        "flops_per_token": round(pace.operations / pace.tokens),
-        "minutes": round(total * pace.seconds / pace.tokens / 60, 1),
-    }
+    return pace

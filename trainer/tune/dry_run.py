@@ -19,7 +19,7 @@ from llmgr_core.progress import Reporter
 from llmgr_core.settings import Settings
 from llmgr_core.settings.engine import EngineSettings
 from llmgr_core.settings.tune import TuneSettings
-from trainer.tune.cost import measured_cost
+from trainer.tune.cost import measured_pace
 from trainer.tune.matmul_rate import matmul_rate
 from trainer.tune.optimization import Optimization, SingleProcess, choose_trainable, summed
 from trainer.tune.peak_memory import peak_memory
@@ -82,7 +82,7 @@ def dry_run(
 ) -> dict[str, Any]:
     """Load everything as the run would and measure one step of each stage.
 
-    Tokens are counted on up to 200 batches of a stage, speed is measured on three (``measured_cost``). The step with the most
+    Tokens are counted on up to 200 batches of a stage, speed is measured on three (``measured_pace``). The step with the most
     tokens is run for its memory: forward, backward and update in one process; of several, the first one's share, forward and
     backward. Not in the minutes: embedding the catalogue, validation, and the figures before and after.
 
@@ -137,7 +137,7 @@ def _stage(tuning: TwoStageTuning, stage: int, work: Work, layout: Layout, peak:
     tokens = sum(batch.tokens for batch in counted) / len(counted) * len(steps)
     longest = sorted(range(len(steps)), key=lambda place: -int(work.lengths[steps[place]].max()))[:LONGEST_BATCHES]
     largest = max(longest, key=lambda place: work.build(steps[place], np.random.default_rng(0)).tokens)
-    cost = measured_cost(model, steps, work.build, peak)
+    pace = measured_pace(model, steps, work.build, peak)
     optimization = tuning.processes.optimization(model, parameters, settings)
     used: list[Any] = []
 
@@ -156,16 +156,15 @@ def _stage(tuning: TwoStageTuning, stage: int, work: Work, layout: Layout, peak:
         "trainable_parameters": sum(one.numel() for one in parameters.values()),
         "bytes": state_bytes(model, parameters, layout.processes, layout.zero),
         "steps": len(steps),
-        "examples": cost["examples"],
+        "examples": int(sum(len(chosen) for chosen in steps)),
         "mean_prompt_tokens": round(float(lengths.mean()), 1),
         "longest_prompt_tokens": int(max(lengths.max(), *(int(one.prompts.mask.sum(dim=1).max()) for one in used))),
         "padding": round(1 - float(lengths.sum()) / padded, 4),
         "counted_steps": len(counted),
         "tokens": round(tokens),
-        "tokens_per_second": cost["tokens_per_second"] * at_once,
-        "share_of_peak": cost["share_of_peak"],
-        "flops_per_token": cost["flops_per_token"],
-        "minutes": round(tokens / cost["tokens_per_second"] / at_once / 60, 2),
+        **pace.figures(at_once),
+        "flops_per_token": round(pace.operations / pace.tokens),
+        "minutes": round(tokens * pace.seconds / pace.tokens / at_once / 60, 2),
         "largest_step_tokens": sum(one.tokens for one in used),
         "peak_memory_bytes": memory,
     }

@@ -27,8 +27,12 @@ class Pace:
         self.seconds += seconds
 
     def figures(self, processes: int = 1) -> dict[str, float]:
-        """``tokens_per_second`` of all processes together, ``share_of_peak`` of this one; empty before the first step."""
+        """``tokens_per_second`` of all processes together, ``share_of_peak`` of this one; empty before the first step.
+
+        From a hundred a second on, the speed is a whole number; below, it has three digits, so that it never reads as none.
+        """
         if not self.seconds:
             return {}
-        speed = round(self.tokens * processes / self.seconds)
-        return {"tokens_per_second": speed, "share_of_peak": round(self.operations / self.seconds / self.peak, 4)}
+        speed = self.tokens * processes / self.seconds
+        shown = round(speed) if speed >= 100 else float(f"{speed:.3g}")
+        return {"tokens_per_second": shown, "share_of_peak": round(self.operations / self.seconds / self.peak, 4)}
