@@ -21,6 +21,8 @@ class EmbedSettings(Section):
         max_stream_bytes: size of the items, as they were sent, that all EmbedItems streams together have in work; further ones
             wait unread. In memory an item takes about ten times its size while it is in work. One larger than this is in
             work alone.
+        max_call_bytes: size of the items, as they are stored, that all EmbedItem calls together have in work; the next one is
+            refused with RESOURCE_EXHAUSTED. An unchanged item takes no room. One larger than this is in work alone.
         commit_group: items that one durable write may hold; concurrent inserts share it.
         fill_missing: let the server embed, in the background, every item of the store that lacks a vector of the active one, or
             only items that lost theirs to a repair or have none of any encoder, so that what `llmgr embed` left out on
@@ -36,6 +38,7 @@ class EmbedSettings(Section):
     max_queued_texts: int = Field(default=1024, ge=1, le=1_000_000)
     max_stream_items: int = Field(default=256, ge=1, le=65_536)
     max_stream_bytes: int = Field(default=32 << 20, ge=1 << 10, le=1 << 40)
+    max_call_bytes: int = Field(default=32 << 20, ge=1 << 10, le=1 << 40)
     commit_group: int = Field(default=256, ge=1, le=65_536)
     fill_missing: bool = False
     prune_hours: float = Field(default=24.0, ge=0.0, le=8760.0)

@@ -1,13 +1,15 @@
-"""How many bytes all streams together may have in work."""
+"""How many bytes streams, or single calls, may have in work together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ByteBudget:
-    """A bound that streams share; for one event loop.
+    """A bound that streams share, or single calls; for one event loop.
 
     Who came first gets room first, so that small items do not pass a large one by for ever. One that is larger than the whole
     budget gets all of it, and is alone.
@@ -47,6 +49,23 @@ class ByteBudget:
                 self.give_back(share)
             raise
         return share
+
+    @contextmanager
+    def held_at_once(self, size: int) -> Iterator[bool]:
+        """For those who would rather be refused than wait: whether there is room, which is held until the block ends.
+
+        Args:
+            size: bytes.
+        """
+        share = min(size, self._limit)
+        if self._waiting or self.taken + share > self._limit:
+            yield False
+            return
+        self.taken += share
+        try:
+            yield True
+        finally:
+            self.give_back(share)
 
     def give_back(self, share: int) -> None:
         """What ``take`` returned is free again."""

@@ -15,11 +15,13 @@ from llmgr_core.data.item import Item
 from llmgr_core.store import Delete, EmbeddedText, ItemRecord, Put, StoreWriter, Written, fingerprint_key, text_hash
 from llmgr_core.store.item_encoder import ItemEncoder
 from llmgr_core.store.item_record import decode_item, encode_item
+from services.embedding.byte_budget import ByteBudget
 from services.embedding.commit_queue import CommitQueue
 from services.embedding.keyed_locks import KeyedLocks
 from services.embedding.metrics import EmbeddingMetrics
 from services.embedding.text_queue import TextQueue
 from services.embedding.validation import no_text_left
+from services.server.errors import overloaded
 
 log = logging.getLogger(__name__)
 # Cleaning longer items takes milliseconds, which would hold every other request up.
@@ -89,12 +91,19 @@ class Inserter:
             under all of them. What the first or a required one cannot embed is refused; what only another cannot is left to
             the background.
         store: read here, written through ``commits``.
+        call_bytes: records of the items that single calls have in work at a time; streams have a bound of their own.
     """
 
     def __init__(
-        self, encoders: Sequence[ServedEncoder], store: StoreWriter, commits: CommitQueue, metrics: EmbeddingMetrics
+        self,
+        encoders: Sequence[ServedEncoder],
+        store: StoreWriter,
+        commits: CommitQueue,
+        metrics: EmbeddingMetrics,
+        call_bytes: int,
     ) -> None:
         self._encoders, self._store, self._commits, self._metrics = list(encoders), store, commits, metrics
+        self._call_bytes = ByteBudget(call_bytes)
         self._ids = KeyedLocks()
 
     @property
@@ -117,12 +126,25 @@ class Inserter:
             RequestError: no text left after cleaning, queue or disk full, or a model without a usable answer.
         """
         record = encode_item(item)
-        if not bulk and self._ids.held(item.item_id):
+        waits = self._ids.held(item.item_id)
+        # Never refused for want of room: it is answered before anybody else's turn, and holds nothing.
+        if not waits and (unchanged := self._unchanged(item.item_id, record)) is not None:
+            return unchanged
+        if bulk:
+            return await self._insert(item, record, bulk=True, look_again=waits)
+        if waits:
             self._bring_forward(item, len(record))
+        with self._call_bytes.held_at_once(len(record)) as room:
+            if not room:
+                self._metrics.refused_calls.inc()
+                raise overloaded("the items of the calls under way are too large together", self.active.texts.expected_wait())
+            return await self._insert(item, record, bulk=False, look_again=waits)
+
+    async def _insert(self, item: Item, record: bytes, *, bulk: bool, look_again: bool) -> Insertion:
+        """``insert`` of an item that was a changed one when it came; ``look_again`` where another insert of it is under way."""
         async with self._ids.hold(item.item_id):
             active, *others = self._encoders
-            if (unchanged := self._unchanged(item.item_id, record)) is not None:
-                self._metrics.unchanged.inc()
+            if look_again and (unchanged := self._unchanged(item.item_id, record)) is not None:
                 return unchanged
             first, *rest = await asyncio.gather(
                 self._encode(active, item, len(record), bulk=bulk),
@@ -195,6 +217,7 @@ class Inserter:
         vector = self._vector(stored, self.active)
         if vector is None:
             return None
+        self._metrics.unchanged.inc()
         spent = time.perf_counter_ns() - started
         return Insertion(stored.sequence, True, vector, self.active.fingerprint, 0, 0, spent)
 

@@ -29,6 +29,9 @@ class EmbeddingMetrics:
         self.model_faults = Counter(f"{name}_model_faults", "Texts without a usable vector", registry=registry)
         self.queued = Gauge(f"{name}_queued_texts", "Texts waiting for the language model", registry=registry)
         self.refused = Counter(f"{name}_refused_texts", "Texts refused because too many were waiting", registry=registry)
+        self.refused_calls = Counter(
+            f"{name}_refused_calls", "EmbedItem calls refused because items in work were too large together", registry=registry
+        )
         self.dropped = Counter(f"{name}_dropped_texts", "Waiting texts nobody wanted any more", registry=registry)
         self.stream_items = Counter(
             f"{name}_stream_items", "Items of EmbedItems streams, by what their reply says", ["code"], registry=registry

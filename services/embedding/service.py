@@ -68,7 +68,7 @@ class EmbeddingService:
             if one is not None
         ]
         self._commits = CommitQueue(store, settings.embed.commit_group, self.metrics)
-        self._inserter = Inserter(self._served, store, self._commits, self.metrics)
+        self._inserter = Inserter(self._served, store, self._commits, self.metrics, settings.embed.max_call_bytes)
         self._background = BackgroundWork(
             self._inserter,
             self._served[-1] if other and change_over else None,

@@ -23,6 +23,7 @@ RECENT_VECTORS = 4096
 # Pieces of common tokenizers are about four bytes of English; fewer bytes a token estimates too many tokens, which is harmless.
 BYTES_PER_TOKEN = 3
 EXTRA_TOKENS = 8
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 30.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class TextQueue:
         """Texts that wait for the model, without those it reads now."""
         return len(self._single) + len(self._bulk)
 
+    def expected_wait(self) -> float:
+        """Seconds after which the texts of single calls that wait now will have been read, about."""
+        return min(max(self._seconds_per_text * len(self._single), SHORTEST_WAIT_S), LONGEST_WAIT_S)
+
     async def close(self) -> None:
         """Stop; whoever still waits gets CancelledError."""
         self._worker.cancel()
@@ -125,8 +130,7 @@ class TextQueue:
     def _enqueue(self, key: bytes, text: str, bulk: bool) -> _Flight:
         if not bulk and len(self._single) >= self._max_queued:
             self._metrics.refused.inc()
-            wait = min(max(self._seconds_per_text * len(self._single), 0.05), 30.0)
-            raise overloaded(f"{len(self._single)} texts are waiting for the language model", wait)
+            raise overloaded(f"{len(self._single)} texts are waiting for the language model", self.expected_wait())
         flight = _Flight(key, text, bulk)
         self._flights[key] = flight
         (self._bulk if bulk else self._single).append(flight)

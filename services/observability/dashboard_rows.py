@@ -172,10 +172,11 @@ ROWS: dict[str, list[Panel]] = {
                 "waiting": gauge("llmgr_embedding_queued_texts"),
                 "read a second": rate("llmgr_embedding_forward_texts_total"),
                 "refused a second": rate("llmgr_embedding_refused_texts_total"),
+                "calls too large together, refused a second": rate("llmgr_embedding_refused_calls_total"),
                 "dropped a second": rate("llmgr_embedding_dropped_texts_total"),
                 "without a usable vector": rate("llmgr_embedding_model_faults_total"),
             },
-            "Refused: the queue is full. Dropped: the caller hung up.",
+            "Refused: the queue is full, or the items of all calls are too large together. Dropped: the caller hung up.",
         ),
         Panel(
             "Durable writes",

@@ -41,6 +41,14 @@ MUTATIONS = (
     ),
     FaultMutation(
         OVERLOAD,
+        "the bound on the bytes that single calls have in work",
+        "services/embedding/insertion.py",
+        "            if not room:",
+        "            if False:",
+        SERVICES + "test_fault_large_calls.py::test_fault_overload_single_calls_have_no_more_in_work_than_their_bytes",
+    ),
+    FaultMutation(
+        OVERLOAD,
         "clients make a call again that was refused unread",
         "services/client/calls.py",
         "grpc.StatusCode.UNAVAILABLE or error.refused_unread:",
