@@ -132,3 +132,15 @@ def test_the_settings_on_the_operations_page_can_be_used(tmp_path):
     config = tmp_path / "serve.toml"
     config.write_text(block)
     assert load_settings(config).serve.security.tokens == "/etc/llmgr/tokens"
+
+
+def test_operators_are_told_where_a_store_cannot_be_read_or_a_process_is_gone():
+    """The lag is not a number then, and compares with nothing."""
+    rows = re.findall(
+        r"^\| ([a-z ]+) \| `(.+)` \| (?:at once|\d+ min) \|$", (COMMITTED.parent / "operations.md").read_text(), re.MULTILINE
+    )
+    alerts = dict(rows)
+    assert METRIC.findall(alerts["rankings are stale"]) == ["llmgr_ranking_last_follow_timestamp_seconds"]
+    assert "up{" in alerts["a process is gone"]
+    assert METRIC.findall(alerts["a process is gone"]) == ["llmgr_worker_up"]
+    assert set(METRIC.findall(alerts["faults of ours"])) == {"llmgr_ranking_calls_total", "llmgr_embedding_calls_total"}
