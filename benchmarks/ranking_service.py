@@ -41,19 +41,21 @@ NO_OP_SERVER = Path(__file__).with_name("no_op_server.py")
 NO_OP_METHOD = "/benchmark.NoOp/Call"
 
 
-def synthetic_run(root: Path, items: int) -> None:
-    """A bundle and a full store of random numbers."""
+def synthetic_run(root: Path, items: int, text_dimension: int = TEXT_DIMENSION) -> None:
+    """A bundle and a full store of random numbers, seed 1; with no text dimension a bundle of IDs alone, without a store."""
     from llmgr_core.store import EmbeddedText, Encoder, Put, StoreWriter
     from services.ranking.synthetic_bundle import SyntheticBundle
 
     fingerprint = "synthetic"
-    SyntheticBundle(items, TEXT_DIMENSION, fingerprint).write(root / "bundle")
+    SyntheticBundle(items, text_dimension, fingerprint).write(root / "bundle")
+    if not text_dimension:
+        return
     random = np.random.default_rng(1)
     with StoreWriter.open(root / "store") as writer:
-        writer.activate(Encoder(fingerprint, TEXT_DIMENSION, "random numbers"))
+        writer.activate(Encoder(fingerprint, text_dimension, "random numbers"))
         for start in range(0, items, 4096):
             texts = [
-                EmbeddedText.of(fingerprint, f"text {index}", random.normal(size=TEXT_DIMENSION))
+                EmbeddedText.of(fingerprint, f"text {index}", random.normal(size=text_dimension))
                 for index in range(start, min(start + 4096, items))
             ]
             writer.write([Put(f"item-{start + place}", b"{}", (text,)) for place, text in enumerate(texts)])

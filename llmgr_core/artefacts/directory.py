@@ -27,6 +27,7 @@ from llmgr_core.artefacts.manifest import (
     hash_file,
     hash_files,
     hash_value,
+    listed_files,
 )
 from llmgr_core.errors import ArtefactError
 
@@ -95,7 +96,7 @@ class Artefact:
                 raise ArtefactError(f"{path} is missing", "restore the directory or make it again")
             if hash_file(path) != expected:
                 raise ArtefactError(f"{path} was changed after it was written", "restore the directory or make it again")
-        added = hash_files(self.path).keys() - self.manifest.files.keys()
+        added = listed_files(self.path).keys() - self.manifest.files.keys()
         if added:
             raise ArtefactError(f"{self.path / min(added)} is not listed in the manifest", "remove it")
         expected = _digest(self.manifest.identity, self.manifest.files)

@@ -92,10 +92,15 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hash_files(directory: Path, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """SHA-256 of every file below a directory but the manifest itself and the entries named, by relative path."""
+def listed_files(directory: Path, without: tuple[str, ...] = ()) -> dict[str, Path]:
+    """Every file below a directory but the manifest itself and the entries named, by relative path."""
     return {
-        str(path.relative_to(directory)): hash_file(path)
+        str(path.relative_to(directory)): path
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != MANIFEST_NAME and path.relative_to(directory).parts[0] not in without
     }
+
+
+def hash_files(directory: Path, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of those files, by relative path."""
+    return {name: hash_file(path) for name, path in listed_files(directory, without).items()}

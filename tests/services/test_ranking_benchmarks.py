@@ -1,4 +1,4 @@
-"""The benchmarks of approximate search and of freshness run from beginning to end."""
+"""The benchmarks of approximate search, of freshness and of restarts run from beginning to end."""
 
 from __future__ import annotations
 
@@ -38,3 +38,19 @@ def test_freshness_under_load_reports_percentiles_of_every_kind_of_call(tmp_path
         assert 0.0 < result["figures"][name]["p50_ms"] <= result["figures"][name]["max_ms"]
     assert sum(one["calls"] for one in result["figures"]["load"]) > 0
     assert result["protocol"]["load_per_s"] == 20
+
+
+def test_restart_reports_kills_of_the_server_and_of_a_worker_beside_floors(tmp_path):
+    from benchmarks.restart import command
+
+    out = tmp_path / "restart.json"
+    done = CliRunner().invoke(command, ["--items", "200", "--rounds", "1", "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    result = json.loads(out.read_text())
+    figures = result["figures"]
+    assert 0.0 < figures["exec to SERVING"]["median"] <= figures["kill to SERVING"]["median"]
+    assert all(figures[name]["worst"] > 0.0 for name in ("Python", "Python and the libraries", "processor time"))
+    assert len(figures["kill of a worker to its successor's SERVING"]["all"]) == 1
+    assert set(result["reached"]) == {"kill to SERVING", "kill of a worker to its successor's SERVING"}
+    assert result["protocol"]["items"] == 200
+    assert "first ranking" in done.output
