@@ -84,6 +84,12 @@ def test_a_row_shows_levels_its_reference_and_its_difference(files: ResultFiles)
     assert floor[-3] == "-"
 
 
+def test_the_budget_of_a_row_trained_again_after_its_sweep_names_both(files: ResultFiles) -> None:
+    files["toy.json"]["rows"][1]["cost"] = {"epochs": 24, "training_seconds": 312.5, "seconds": 337.1}
+    table = experiment_block(block(extra=("budget",)), files)
+    assert cells(table, "better")[-1] == "12 trials, 90 epochs, 41 min; then 24 epochs, 6 min"
+
+
 def test_a_further_comparison_is_a_line_of_its_own(files: ResultFiles) -> None:
     lines = experiment_block(block(extra=("seeds", "cost")), files).splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("| better "))

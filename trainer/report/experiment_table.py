@@ -58,7 +58,7 @@ def _row(block: ExperimentBlock, row: Mapping[str, Any], found: Mapping[str, Any
         elif one == "calibration":
             cells.append(level(scorer.get("calibration_error", {}).get(block.masking)))
         elif one == "budget":
-            cells.append(row.get("budget") or "-")
+            cells.append(_budget(row))
         else:
             cells += _cost(row.get("cost") or {})
     return cells
@@ -81,6 +81,15 @@ def _cost(cost: Mapping[str, Any]) -> list[str]:
         "-" if parameters is None else f"{parameters:,}",
         "-" if request is None else f"{request:.2f}",
     ]
+
+
+def _budget(row: Mapping[str, Any]) -> str:
+    """Budget of a row's sweep; where the experiment itself trained the settings found once more, what that took too."""
+    budget, cost = row.get("budget"), row.get("cost") or {}
+    if not budget:
+        return "-"
+    again = cost.get("epochs") is not None and cost.get("seconds") is not None
+    return f"{budget}; then {cost['epochs']} epochs, {cost['seconds'] / 60:.0f} min" if again else str(budget)
 
 
 def _minutes(cost: Mapping[str, Any]) -> str:
