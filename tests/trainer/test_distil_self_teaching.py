@@ -162,3 +162,11 @@ def test_a_ranker_taught_as_ever_is_the_step_it_was_before_there_was_a_choice() 
 def test_rows_cannot_be_pulled_by_a_ranker(base: Path) -> None:
     with pytest.raises(SettingsError, match="needs the W_p of the tuned LLMGR"):
         distil(base / "run", TAUGHT, "distil.row_pull=0.1", "distil.start=backbone")
+
+
+def test_an_encoder_that_cannot_rank_is_refused_before_the_teacher_is_asked(base: Path, tmp_path: Path) -> None:
+    run = run_without_rankers(base, tmp_path / "run")
+    text = [f"engine.model={base / 'model'}", "engine.max_tokens=32"]
+    with pytest.raises(SettingsError, match="is for the backbone alone"):
+        invoke(run, "distil", *text, *SMALL, "distil.encoder.name=hcgr")
+    assert not (run / "cache").exists()

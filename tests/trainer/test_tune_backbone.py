@@ -25,6 +25,8 @@ from llmgr_core.settings.encoder import EncoderName
 from trainer.catalogue_training.checkpoint import CHECKPOINT_NAME
 from trainer.commands.pretrain import command as pretrain_command
 from trainer.commands.tune_backbone import command
+from trainer.sweep.collect import copy_best_settings
+from trainer.sweep.directory import SweepDirectory
 from trainer.sweep.space import SPACES
 
 NUM_ITEMS = 40
@@ -313,6 +315,15 @@ def test_a_run_without_data_or_without_sweeps_says_what_comes_first(tmp_path: Pa
         raise_what_it_raised(sweep(tmp_path))
     with pytest.raises(ArtefactError, match="holds no sweep"):
         raise_what_it_raised(CliRunner().invoke(command, ["--run", str(run), "--configs", str(tmp_path / "configs")]))
+    assert not (tmp_path / "configs").exists()
+
+
+def test_best_settings_that_cannot_be_written_are_an_error_in_words(tmp_path: Path) -> None:
+    SweepDirectory.of(tmp_path, "gcsan").root.mkdir(parents=True)
+    SweepDirectory.of(tmp_path, "gcsan").trials.write_text("{}")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match="file/configs cannot be written to"):
+        copy_best_settings(tmp_path, tmp_path / "file" / "configs")
 
 
 def test_every_encoder_has_a_space() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmgr_core.errors import SettingsError
+from trainer.commands.tune import command
 from trainer.tune.candidates import HardCandidates
 from trainer.tune.schedule import batch_order, rate_factor
 from trainer.tune.zero import checked_config
@@ -94,8 +96,17 @@ def test_the_shipped_deepspeed_configuration_is_taken() -> None:
         ({"train_batch_size": 4}, "train_batch_size"),
         ({"bf16": {"enabled": True}}, "bf16"),
         ({"zero_optimization": {"stage": 3}}, "stage 3"),
+        ([1], "no JSON object"),
+        ({"bf16": True}, "sets bf16 to True, which is no table"),
+        ({"zero_optimization": 2}, "sets zero_optimization to 2, which is no table"),
     ],
 )
-def test_a_deepspeed_configuration_that_would_be_ignored_is_refused(config: dict[str, object], message: str) -> None:
+def test_a_deepspeed_configuration_that_would_be_ignored_is_refused(config: object, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         checked_config(config)
+
+
+def test_processes_without_deepspeed_are_refused(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(command, ["--run", str(tmp_path), "--processes", "4"])
+    assert answer.exit_code == 2
+    assert "--processes is of --deepspeed" in answer.output

@@ -130,19 +130,23 @@ def _train(
         The weights, and the whitening of its text vectors.
     """
     from llmgr_core.encoders import Backbone
+    from llmgr_core.ranker.online import OnlineRanker
     from trainer.distil import Distillation
     from trainer.distil.finishing import trained_ranker
 
     distil = step.settings.distil
+    backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
+    encoder = backbone.settings if backbone else distil.encoder
+    # One that cannot rank is refused now rather than after the teacher has been asked.
+    OnlineRanker(0, encoder, distil.head_hidden)
     lessons = None
     if variant == "fused" and distil.teacher and text is not None:
         lessons = _lessons(step, inputs, dataset, text, draft)
-    backbone = Backbone.load(inputs[1]) if distil.start == "backbone" else None
     outcome = Distillation(
         dataset.train,
         validation,
         dataset.num_items,
-        encoder=backbone.settings if backbone else distil.encoder,
+        encoder=encoder,
         settings=distil.model_copy(update={"epochs": distil.epochs * distil.epoch_factor}),
         text=text,
         tutoring=lessons,

@@ -43,6 +43,8 @@ def command(step: Step, deepspeed_config: Path | None, processes: int | None, te
     --dry-run loads model and data as the run would and prints parameters, memory, tokens and minutes: a table, or with --json
     (and where standard error is no terminal) one JSON object. It neither reads nor writes RUN/tuned.
     """
+    if processes is not None and deepspeed_config is None:
+        raise click.UsageError("--processes is of --deepspeed: without a configuration of it, one process tunes")
     from llmgr_core.data import Dataset
     from llmgr_core.encoders import Backbone
 

@@ -31,14 +31,18 @@ def copy_best_settings(run: Path, directory: Path) -> list[Path]:
     """Copy best.toml of every sweep to ``directory/MODEL.toml``; returns the copies.
 
     Raises:
-        ArtefactError: there is no sweep.
+        ArtefactError: there is no sweep, or nothing can be written there.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    sweeps = _sweeps(run)
     copies = []
-    for name, places in _sweeps(run).items():
-        if places.best_settings.is_file():
-            copies.append(directory / f"{name}.toml")
-            shutil.copyfile(places.best_settings, copies[-1])
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, places in sweeps.items():
+            if places.best_settings.is_file():
+                copies.append(directory / f"{name}.toml")
+                shutil.copyfile(places.best_settings, copies[-1])
+    except OSError as error:
+        raise ArtefactError(f"{directory} cannot be written to: {error.strerror}", "name another directory") from None
     return copies
 
 

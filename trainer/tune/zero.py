@@ -25,14 +25,23 @@ DECIDED_HERE = (
     "optimizer",
     "scheduler",
 )
+TABLES = ("bf16", "fp16", "zero_optimization")
 
 
-def checked_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A DeepSpeed configuration that fits this trainer.
+def checked_config(config: Any) -> dict[str, Any]:
+    """A DeepSpeed configuration, as its JSON file says it, that fits this trainer.
 
     Raises:
-        SettingsError: it sets what sections [tune] and [engine] decide, or asks for ZeRO-3.
+        SettingsError: it is no such configuration, sets what sections [tune] and [engine] decide, or asks for ZeRO-3.
     """
+    example = "configs/deepspeed-zero2.json is one that works"
+    if not isinstance(config, dict):
+        raise SettingsError("the DeepSpeed configuration is no JSON object", example)
+    for key in TABLES:
+        if not isinstance(config.get(key, {}), dict):
+            raise SettingsError(
+                f"the DeepSpeed configuration sets {key} to {config[key]!r}, which is no table of keys", example
+            )
     for key in DECIDED_HERE:
         if key in config and config[key] != "auto":
             raise SettingsError(f"the DeepSpeed configuration sets {key}", "leave it out: section [tune] decides it")
