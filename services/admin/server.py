@@ -10,7 +10,7 @@ from services.admin.service import AdminMethods, Controlled
 from services.contract import admin_service_pb2 as messages
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, server_options
-from services.server.bounded_reflection import bounded_reflection
+from services.server.bounded_reflection import BoundedReflection
 from services.server.observation import CallObserver
 from services.server.sync_methods import unary_method
 
@@ -46,12 +46,12 @@ class AdminServer:
             "Drain": unary_method("Drain", messages.DrainRequest, answers.drain, observer),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FULL_NAME, methods),))
-        self._reflection_pool = bounded_reflection(self._server, FULL_NAME, observer)
+        self._reflection = BoundedReflection(self._server, FULL_NAME, observer)
         self.port = bind(self._server, host, port, security)
         self._server.start()
 
     def close(self) -> None:
         """Stop at once."""
         self._server.stop(0).wait()
-        for pool in (self._pool, self._reflection_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._reflection.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -18,7 +18,7 @@ from services.observability.tracing import tracer_of
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, require_free_port, server_options
 from services.server.observation import CallObserver, MetricsPage
-from services.server.registration import AsyncHealth, add_service
+from services.server.registration import AsyncHealth, AsyncReflectionServicer, add_service
 from services.server.stopping import StopSignal
 
 
@@ -52,6 +52,7 @@ class EmbeddingServer:
     _server: grpc.aio.Server
     _service: EmbeddingService
     _health: AsyncHealth
+    _reflection: AsyncReflectionServicer
     _store: StoreWriter
     _observer: CallObserver
     _page: MetricsPage | None
@@ -59,12 +60,13 @@ class EmbeddingServer:
 
     async def stop(self) -> None:
         """Say NOT_SERVING, take no new calls, let those in flight finish, close the store."""
-        await self._health.set_serving(False)
+        self._health.set_serving(False)
         await asyncio.sleep(self._settings.serve.not_serving_s)
         self._service.stop_watchers()
         drained = asyncio.ensure_future(self._server.stop(self._settings.serve.drain_s))
         await asyncio.sleep(0)
         self._health.end_watches()
+        self._reflection.end_streams()
         await drained
         await self._service.close()
         self._store.close()
@@ -110,12 +112,12 @@ async def start(
         active, other = (next_encoder, encoder) if next_encoder is not None and changed_over else (encoder, next_encoder)
         service = EmbeddingService(active, store, settings, observer, other=other, change_over=not changed_over)
         health = AsyncHealth(server, CONTRACT.full_name)
-        add_service(server, CONTRACT.full_name, service.methods())
+        reflection = add_service(server, CONTRACT.full_name, service.methods())
         await server.start()
         listening = Listening(settings.serve.host, port, page.port if page else None)
         store.announce(listening.address)
-        await health.set_serving(True)
-        return EmbeddingServer(listening, server, service, health, store, observer, page, settings)
+        health.set_serving(True)
+        return EmbeddingServer(listening, server, service, health, reflection, store, observer, page, settings)
     except BaseException:
         if page is not None:
             page.close()

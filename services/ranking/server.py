@@ -34,7 +34,7 @@ from services.security.server_security import ServerSecurity
 from services.server.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.server.binding import bind, require_free_port, server_options
 from services.server.bounded_reflection import METHOD as REFLECTION
-from services.server.bounded_reflection import bounded_reflection
+from services.server.bounded_reflection import BoundedReflection
 from services.server.errors import overloaded
 from services.server.health_port import HealthPort
 from services.server.observation import CallObserver, MetricsPage
@@ -108,7 +108,7 @@ class RankingServer:
         self._operations = ThreadPoolExecutor(OPERATIONS_THREADS, "operations")
         self.ranking_pool = BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3)
         self.batch_pool = BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches")
-        self._server, self._health, self._reflection_pool = self._assemble()
+        self._server, self._health, self._reflection = self._assemble()
         self._warm_up = WarmUp(self._server, self.current, settings, self._watchdog, self.ranking_pool)
         self._page: MetricsPage | None = None
         self._admin: AdminServer | None = None
@@ -177,6 +177,7 @@ class RankingServer:
         time.sleep(self._settings.not_serving_s)
         drained = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
+        self._reflection.end_streams()
         drained.wait()
         self._close()
 
@@ -207,7 +208,8 @@ class RankingServer:
         if self._shadow is not None:
             self._shadow.stop()
         self._watchdog.stop()
-        for pool in (self._operations, self._reflection_pool, self.ranking_pool, self.batch_pool):
+        self._reflection.close()
+        for pool in (self._operations, self.ranking_pool, self.batch_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._page is not None:
             self._page.close()
@@ -215,7 +217,7 @@ class RankingServer:
         self.current.ranker.close()
         self._own_core.release()
 
-    def _assemble(self) -> tuple[grpc.Server, SyncHealth, BoundedPool]:
+    def _assemble(self) -> tuple[grpc.Server, SyncHealth, BoundedReflection]:
         settings = self._settings
         ranking, batches = self.ranking_pool, self.batch_pool
         options = server_options(
@@ -241,8 +243,7 @@ class RankingServer:
         }
         server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded),))
         shed = self.metrics.shed.labels(REFLECTION)
-        reflection_pool = bounded_reflection(server, FULL_NAME, self._observer, shed)
-        return server, server_health, reflection_pool
+        return server, server_health, BoundedReflection(server, FULL_NAME, self._observer, shed)
 
     def _listen(self, share_port: bool) -> int:
         settings = self._settings

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 OVERALL = ""
+Status: TypeAlias = health_pb2.HealthCheckResponse.ServingStatus
 
 
-def add_service(server: grpc.aio.Server, full_name: str, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
-    """Add a service (full name as in the .proto file) to an asyncio server, and reflection that lists it.
+def add_service(
+    server: grpc.aio.Server, full_name: str, methods: dict[str, grpc.RpcMethodHandler[Any, Any]]
+) -> AsyncReflectionServicer:
+    """Add a service (full name as in the .proto file) to an asyncio server, and reflection that lists it, which is returned.
 
     There a stream holds no thread; threaded servers bound it (see bounded_reflection.py).
     """
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(full_name, methods),))
-    names = (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    servicer = AsyncReflectionServicer((full_name, health.SERVICE_NAME, reflection.SERVICE_NAME))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    return servicer
 
 
 class SyncHealth:
@@ -62,13 +66,13 @@ class AsyncHealth:
         self._servicer = AsyncHealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
-    async def set_serving(self, serving: bool) -> None:
+    def set_serving(self, serving: bool) -> None:
         for name in self._names:
-            await self._servicer.set(name, _status(serving))
+            self._servicer.set(name, _status(serving))
 
     def end_watches(self) -> None:
         """See SyncHealth.end_watches."""
-        self._servicer.stopping.set()
+        self._servicer.end_watches()
 
 
 class SyncHealthServicer(health.HealthServicer):
@@ -77,34 +81,101 @@ class SyncHealthServicer(health.HealthServicer):
     def __init__(self) -> None:
         super().__init__()
         self._watches: dict[int, Callable[[None], None]] = {}
+        self._ending = False
 
     def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
         watch = id(context)
         self._watches[watch] = send_response_callback
         context.add_callback(lambda: self._watches.pop(watch, None))
-        return super().Watch(request, context, send_response_callback)
+        watcher = super().Watch(request, context, send_response_callback)
+        # Asked only now, so that a watch which begins while the others are ended is not forgotten.
+        if self._ending:
+            self._end(watch)
+        return watcher
 
     def end_watches(self) -> None:
-        for end in list(self._watches.values()):
+        self._ending = True
+        for watch in list(self._watches):
+            self._end(watch)
+
+    def _end(self, watch: int) -> None:
+        end = self._watches.pop(watch, None)
+        if end is not None:
             # None is how a method that answers by callback ends its stream.
             end(None)
 
 
-class AsyncHealthServicer(health.aio.HealthServicer):
-    """The standard one, whose watches can be ended."""
+class AsyncHealthServicer(health_pb2_grpc.HealthServicer):
+    """The standard service, whose watches can be ended; each is told first how things stand.
+
+    gRPC's own ends a check of an unknown service by ``context.abort``, which this project does not use (see async_methods.py).
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stopping = asyncio.Event()
+        self._statuses: dict[str, Status] = {}
+        self._changed = asyncio.Event()
+        self._ending = False
 
-    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        tasks = {asyncio.ensure_future(super().Watch(request, context)), asyncio.ensure_future(self.stopping.wait())}
+    async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:  # noqa: N802
+        status = self._statuses.get(request.service)
+        if status is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[health_pb2.HealthCheckResponse]:  # noqa: N802
+        told = None
+        while True:
+            status = self._statuses.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                told = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            elif self._ending:
+                return
+            else:
+                await self._changed.wait()
+
+    def set(self, service: str, status: Status) -> None:
+        self._statuses[service] = status
+        self._wake()
+
+    def end_watches(self) -> None:
+        self._ending = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class AsyncReflectionServicer(reflection.aio.ReflectionServicer):
+    """The standard one, whose streams can be ended."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(names)
+        self._stopping = asyncio.Event()
+
+    def end_streams(self) -> None:
+        """Let go of those who keep quiet, once the server takes no new calls: they would hold it for all of its drain."""
+        self._stopping.set()
+
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        answers = super().ServerReflectionInfo(requests, context)
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                answer = asyncio.ensure_future(anext(answers, None))
+                await asyncio.wait({answer, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    answer.cancel()
+                    context.set_code(grpc.StatusCode.UNAVAILABLE)
+                    context.set_details("the server is stopping; ask another, or again")
+                    return
+                if answer.result() is None:
+                    return
+                yield answer.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            stopping.cancel()
 
 
-def _status(serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:
+def _status(serving: bool) -> Status:
     return health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING

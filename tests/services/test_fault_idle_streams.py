@@ -34,7 +34,7 @@ class ReflectionStream:
         self._questions: queue.SimpleQueue[reflection_pb2.ServerReflectionRequest | None] = queue.SimpleQueue()
         self._questions.put(QUESTION)
         self._call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-            iter(self._questions.get, None), timeout=2 * PATIENCE
+            iter(self._questions.get, None), timeout=4 * PATIENCE
         )
         self.code: grpc.StatusCode | None = None
         try:
@@ -42,6 +42,11 @@ class ReflectionStream:
             self.answered = "grpc.health.v1.Health" in names
         except grpc.RpcError as error:
             self.answered, self.code = False, error.code()
+
+    def ending(self) -> grpc.StatusCode:
+        """Wait until the server ends it."""
+        code: grpc.StatusCode = self._call.code()
+        return code
 
     def end(self) -> None:
         self._questions.put(None)
