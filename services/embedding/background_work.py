@@ -173,14 +173,22 @@ class BackgroundWork:
     async def _prune(self) -> None:
         while True:
             await asyncio.sleep(self._settings.prune_hours * SECONDS_PER_HOUR)
-            pruning = Pruning(self._store, self._settings.keep_changes)
-            steps = pruning.blocks()
             try:
-                # Inserts go on between two steps.
-                while await self._commits.exclusive(partial(next, steps, DONE)) is not DONE:
-                    await asyncio.sleep(0)
+                await self._prune_once()
             except StoreError as error:
                 log.error("pruning stopped: %s", error.args[0])
+            except Exception:
+                # As of the background embedding: this task would end unheard.
+                log.exception("unexpected error of the pruning")
+
+    async def _prune_once(self) -> None:
+        pruning = Pruning(self._store, self._settings.keep_changes)
+        steps = pruning.blocks()
+        try:
+            # Inserts go on between two steps.
+            while await self._commits.exclusive(partial(next, steps, DONE)) is not DONE:
+                await asyncio.sleep(0)
+        finally:
             report = pruning.report
             self._metrics.pruned.inc(report.vectors + report.changes)
             log.info("pruned %d vectors and %d changes", report.vectors, report.changes)

@@ -308,6 +308,27 @@ def test_the_server_prunes_by_itself_and_inserts_go_on(tmp_path):
         assert store.find_vector(FINGERPRINT, text_hash("edit 3")) is not None
 
 
+def test_an_unexpected_error_does_not_end_the_pruning(tmp_path, monkeypatch, caplog):
+    sequence, failures = StoreWriter.sequence, [RuntimeError("a fault of ours")]
+
+    def failing_once(store):
+        if failures and threading.current_thread().name.startswith("store-writer"):
+            raise failures.pop()
+        return sequence(store)
+
+    with serving(tmp_path, None, "embed.prune_hours=0.0001", "embed.keep_changes=0") as client:
+        client.embed(Item("a", title="edit 1"))
+        monkeypatch.setattr(StoreWriter, "sequence", failing_once)
+        client.embed(Item("a", title="edit 2"))
+
+        def pruned():
+            with EmbeddingStore.open(tmp_path) as store:
+                return not failures and store.counts()["changes"] == 1
+
+        wait_until(pruned)
+    assert "a fault of ours" in caplog.text
+
+
 def test_an_id_that_was_refused_is_not_filled_either(tmp_path):
     with serving(tmp_path, next_model=OtherModel()) as client:
         with pytest.raises(ServiceError):
