@@ -53,9 +53,11 @@ class Gate:
 
         def answer(context: Any) -> None:
             name, identity = method.rpartition("/")[2], request_id(metadata)
-            self._observer.started(name)
             code, reason = refuse(context, refused, identity)
-            self._observer.finished(name, code, 0.0, identity, reason)
+            # Not timed: callers without a token would make all calls look fast.
+            kept_back = self._observer.refused(name, code)
+            if kept_back is not None:
+                self._observer.log_refused(name, code, reason, identity, kept_back)
 
         return answer
 

@@ -161,6 +161,18 @@ def test_a_message_is_not_read_before_the_caller_is_known(guarded):
     assert call(address, "/llmgr.v1.RankingService/RankSession", [], b"\xff" * (15 << 20)) is UNAUTHENTICATED
 
 
+def test_callers_without_a_token_are_counted_and_not_timed(serve_ranking, tmp_path):
+    """They are refused in no time at all, which would hide that those who may call wait long."""
+    server = serve_ranking(security=server_settings(tokens=token_file(tmp_path)))
+    for _ in range(3):
+        call(server.address, "/llmgr.v1.RankingService/RankSession", bearer(UNKNOWN_TOKEN))
+    labels = {"method": "RankSession"}
+    refused = server.registry.get_sample_value("llmgr_ranking_calls_total", {**labels, "code": "UNAUTHENTICATED"})
+    assert refused == 3
+    assert server.registry.get_sample_value("llmgr_ranking_call_seconds_count", labels) == 0
+    assert server.registry.get_sample_value("llmgr_ranking_calls_running", labels) == 0
+
+
 def test_callers_without_a_token_take_no_place_in_the_queue(serve_ranking, tmp_path):
     """One ranking at a time is admitted here; a crowd of strangers does not keep the one who may call out."""
     security = server_settings(tokens=token_file(tmp_path))
