@@ -32,6 +32,10 @@ class Catalogue:
     Args:
         client: of the embedding service.
         max_items: further ones are not kept; they still rank, and are named when they are shown.
+
+    Attributes:
+        error: why the service cannot be followed now; None while it can.
+        read_all: set once every item that there was at first has been read.
     """
 
     def __init__(self, client: EmbeddingClient, max_items: int) -> None:
@@ -62,6 +66,9 @@ class Catalogue:
         entry = self._entries.get(item_id)
         if entry is not None:
             return entry.item
+        if self.error is not None:
+            # A ranking has twenty of them, and none shall wait for a service that is away.
+            return None
         try:
             item = self._client.get(item_id, timeout=2.0).item
         except ServiceError:
@@ -148,7 +155,8 @@ class Catalogue:
         try:
             return self._client.get(item_id).item
         except ServiceError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND:
+            # Deleted meanwhile, or damaged in the store: the others are to be found all the same.
+            if error.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DATA_LOSS):
                 return None
             raise
 

@@ -9,11 +9,13 @@ from contextlib import ExitStack, contextmanager
 import grpc
 import pytest
 from bundle_fixture import ENCODER, Catalogue, free_port_settings
-from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, encoder_around, settings_with
+from damaged_records import flip
+from embedding_fixture import DIMENSIONS, FINGERPRINT, ControlledModel, embedding_service, encoder_around, settings_with
 from patience import PATIENCE, rank_from, wait_until
 
 from llmgr_core.data.item import Item
 from llmgr_core.errors import InputError
+from llmgr_core.store.records import item_key
 from services.client import EmbeddingClient, RankingClient, ServiceError
 from services.embedding.background import serve_in_background
 from services.playground.api import words as words_of
@@ -213,3 +215,27 @@ def test_titles_beyond_the_limit_are_not_kept():
         titles.keep(Item("i0", title="chair"))
         assert len(titles) == 2
         assert [one.item_id for one in titles.search("chair", 5)] == ["i0"]
+
+
+def test_a_damaged_record_keeps_no_other_title_out(tmp_path):
+    with embedding_service(tmp_path) as (client, _):
+        list(client.embed_many([Item(f"i{number}", title=f"lamp {number}") for number in range(5)]))
+    flip(tmp_path, "items", item_key("i2"))
+    with embedding_service(tmp_path) as (client, _):
+        titles = Titles(client, 10)
+        titles.start()
+        try:
+            wait_until(titles.read_all.is_set)
+            assert len(titles) == 4
+        finally:
+            client.close()
+            titles.stop()
+
+
+def test_rankings_do_not_wait_for_titles_while_the_embedding_service_is_away(tmp_path, monkeypatch):
+    with both_services(tmp_path) as (ranking, _), Playground(ranking, GONE, port=0).serve() as server:
+        wait_until(lambda: server.api._catalogue.error is not None)
+        monkeypatch.setattr(EmbeddingClient, "get", lambda *_, **__: pytest.fail("asked for a title"))
+        status, reply = post(server, "/api/rank", {"item_ids": ["item-1"]})
+        assert status == 200
+        assert [row["title"] for row in reply["items"]] == [""] * 20
