@@ -76,6 +76,8 @@ class CopySender:
         key = self._keys.copy(wish)
         with EmbeddingStore.open(self._store_path) as store:
             for number, part in enumerate(copy_parts(store)):
+                if self._stopped.is_set():
+                    return False
                 while (waiting := self._link.llen(key)) >= WINDOW_PARTS and self._wanted(wish):
                     if self._stopped.wait(PAUSE_SECONDS):
                         return False

@@ -9,16 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_fixture import FINGERPRINT, ITEMS, OTHER_FINGERPRINT, put
-from patience import wait_until
+from patience import PATIENCE, wait_until
 from prometheus_client import CollectorRegistry
 from redis_fixture import Follower, contents, insert, is_copy, redis, replication
 
+from llmgr_core.settings.replication import ReplicationSettings
 from llmgr_core.store import Encoder, StoreError, StoreWriter
 from llmgr_core.store.verification import verify_store
+from llmgr_core.store.whole_copy import CopyPart
 from services.ranking.live_ranker import LiveRanker
+from services.replication import copy_sender
 from services.replication.copy_sender import CopySender
 from services.replication.metrics import RESYNC_REASONS, PublisherMetrics, ReplicaMetrics
 from services.replication.publisher import Publisher
+from services.replication.redis_link import Keys, connect
 from services.replication.replica import Replica
 
 __all__ = ["redis", "replication"]
@@ -301,3 +305,29 @@ def test_nobody_but_the_replica_process_writes_to_a_replica(replication, catalog
         both.stop(replica)
     with pytest.raises(StoreError, match="is a replica"):
         StoreWriter.open(tmp_path / "replica")
+
+
+def test_a_publisher_that_stops_does_not_finish_a_copy_whose_reader_keeps_up(redis, catalogue, monkeypatch):
+    over = threading.Event()
+
+    def endless(store):
+        while not over.wait(0.001):
+            yield CopyPart("items", ())
+
+    monkeypatch.setattr(copy_sender, "copy_parts", endless)
+    monkeypatch.setattr(copy_sender, "WINDOW_PARTS", 1_000_000)
+    settings = ReplicationSettings(redis=redis.url)
+    link, keys = connect(settings), Keys(settings.name)
+    sender = CopySender(link, keys, catalogue.store, 1, PublisherMetrics(CollectorRegistry()))
+    link.set(keys.wish("wish"), b"1")
+    link.rpush(keys.wanted, "wish")
+    sender.look()
+    wait_until(lambda: link.llen(keys.copy("wish")) > 3)
+    stopping = threading.Thread(target=sender.stop)
+    stopping.start()
+    stopping.join(PATIENCE)
+    ended = not stopping.is_alive()
+    over.set()
+    stopping.join()
+    link.close()
+    assert ended
