@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,21 +111,29 @@ class ItemRows:
             if not cosine:
                 part *= lengths[:used]
 
-    def products_of(self, vectors: npt.NDArray[np.float32], cosine: bool) -> npt.NDArray[np.float32]:
-        """``products`` of several vectors [m, d] in one pass over the rows: float32 [m, count].
+    def products_of(
+        self,
+        vectors: npt.NDArray[np.float32],
+        cosine: bool,
+        outs: Sequence[npt.NDArray[np.float32]],
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        """``products`` of several vectors [m, d] in one pass over the rows, into ``outs``, m arrays float32 [count].
 
         Sums are added in another order than for one vector alone, so that scores may differ in their last bits.
         """
-        out = np.empty((len(vectors), self.count), dtype=np.float32)
         columns = np.ascontiguousarray(vectors.T)
+        products = np.empty((BLOCK_ROWS, len(vectors)), dtype=np.float32)
         for number, (directions, lengths) in enumerate(self.blocks):
+            if between is not None and number:
+                between()
             start = number * BLOCK_ROWS
-            used = min(self.count - start, BLOCK_ROWS)
-            block = directions[:used] @ columns
+            block = products[: min(self.count - start, BLOCK_ROWS)]
+            np.dot(directions[: len(block)], columns, out=block)
             if not cosine:
-                block *= lengths[:used, None]
-            out[:, start : start + used] = block.T
-        return out
+                block *= lengths[: len(block), None]
+            for place, out in enumerate(outs):
+                out[start : start + len(block)] = block[:, place]
 
     def products_at(
         self, indices: npt.NDArray[np.integer], vector: npt.NDArray[np.float32], cosine: bool

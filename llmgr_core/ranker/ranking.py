@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 128
-SMALLEST_BLOCKED = 4 * BLOCK
+GROUP = 128
+SMALLEST_GROUPED = 4 * GROUP
+# Scores whose exponentials are summed at a time; they stay in the processor's cache.
+PIECE = 16384
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,21 @@ def best_of(
     chosen = scores[best]
     if not len(best):
         return best, chosen, chosen
-    top = float(chosen[0])
-    # Items more than 80 below the best weigh less than the rounding of the sum: exp underflows to 0 for them, as it should.
-    log_sum = top + math.log(float(np.exp(scores - chosen[0]).sum()))
+    log_sum = float(chosen[0]) + math.log(_sum_of_exp(scores, chosen[0]))
     return best, chosen, np.exp(chosen - np.float32(log_sum))
+
+
+def _sum_of_exp(scores: npt.NDArray[np.float32], top: np.float32) -> float:
+    """Sum of exp(score - top), a piece at a time: a million at once would go to memory and back, at six times the cost.
+
+    Items more than 80 below the top weigh less than the rounding of the sum: exp underflows to 0 for them, as it should.
+    """
+    total, room = 0.0, np.empty(min(len(scores), PIECE), dtype=np.float32)
+    for start in range(0, len(scores), PIECE):
+        piece = scores[start : start + PIECE]
+        terms = np.subtract(piece, top, out=room[: len(piece)])
+        total += float(np.exp(terms, out=terms).sum())
+    return total
 
 
 def _best_places(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
@@ -85,10 +98,11 @@ def _best_places(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int6
 
 
 def _threshold(scores: npt.NDArray[np.float32], k: int) -> np.float32:
-    """A value that at least k scores reach, cheap to find: the k-th largest of the block maxima."""
-    blocks = len(scores) // BLOCK
-    if k > blocks or len(scores) < SMALLEST_BLOCKED:
+    """A value that at least k scores reach, cheap to find: the k-th largest of the maxima of groups."""
+    groups = len(scores) // GROUP
+    if k > groups or len(scores) < SMALLEST_GROUPED:
         return scores.dtype.type(-np.inf)
-    maxima = scores[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
-    limit: np.float32 = np.partition(maxima, blocks - k)[blocks - k]
+    # A group is every groups-th score: maxima of rows, elementwise, take a fifth of the time of maxima within rows.
+    maxima = scores[: groups * GROUP].reshape(GROUP, groups).max(axis=0)
+    limit: np.float32 = np.partition(maxima, groups - k)[groups - k]
     return limit

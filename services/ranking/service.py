@@ -133,7 +133,7 @@ class RankingMethods:
             raise deadline_exceeded()
         began, turn = time.perf_counter(), ScanTurn(self._scan)
         try:
-            with self._watchdog.watched():
+            with self._watchdog.watched(), turn:
                 queued += began - asked
 
                 def still_wanted() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmgr_core.ranker.ranking import best_of
+from llmgr_core.ranker.ranking import PIECE, best_of
 
 
 @settings(max_examples=200, deadline=None)
@@ -31,6 +32,17 @@ def test_probabilities_do_not_depend_on_k() -> None:
     (*_, few), (*_, many) = best_of(scores, 3), best_of(scores, 5000)
     np.testing.assert_array_equal(few, many[:3])
     assert abs(float(many.sum()) - 1.0) < 1e-4
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5])
+def test_probabilities_are_over_every_piece_of_a_large_table(size: int) -> None:
+    scores = np.random.default_rng(size).normal(size=size).astype(np.float32)
+    kept = scores.copy()
+    _, best, probabilities = best_of(scores, 20)
+    np.testing.assert_array_equal(scores, kept)
+    np.testing.assert_allclose(
+        probabilities, np.exp(best.astype(np.float64)) / np.exp(scores.astype(np.float64)).sum(), rtol=1e-5
+    )
 
 
 def test_nothing_rankable_is_an_empty_ranking() -> None:

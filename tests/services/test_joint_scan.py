@@ -12,7 +12,7 @@ from patience import PATIENCE, wait_until
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
 from llmgr_core.ranker.snapshot import scanned
 from services.client import RankingClient
-from services.ranking.joint_scan import JointScan, ScanTurn
+from services.ranking.joint_scan import JointScan, ScanTurn, ScoreArrays
 from services.ranking.server import RankingServer
 
 COUNT = BLOCK_ROWS + 100
@@ -46,7 +46,8 @@ class Stage:
         def run() -> None:
             with self.slots:
                 try:
-                    self.scores[number] = ScanTurn(self.scan)(rows, query, cosine, between)
+                    with ScanTurn(self.scan) as turn:
+                        self.scores[number] = turn(rows, query, cosine, between).copy()
                 except BaseException as error:
                     self.failures[number] = error
 
@@ -105,6 +106,71 @@ def test_a_ranking_that_is_given_up_in_its_pass_does_not_take_the_next_one_with_
     assert isinstance(stage.failures[0], TimeoutError)
     assert list(stage.scores) == [1]
     assert stage.slots.acquire(blocking=False), "every slot came back"
+
+
+def test_one_that_gave_up_while_it_waited_is_not_in_the_pass():
+    stage, rows, asked = Stage(), table(1), queries(4)
+
+    def give_up() -> None:
+        raise TimeoutError("nobody waits any more")
+
+    stage.want(0, rows, asked[0], True, stage.hold)
+    assert stage.reached.wait(PATIENCE)
+    for number, between in ((1, give_up), (2, None), (3, None)):
+        stage.want(number, rows, asked[number], True, between)
+        stage.until_waiting(number)
+    stage.finish()
+    assert stage.passes == [1, 2]
+    assert isinstance(stage.failures[1], TimeoutError)
+    np.testing.assert_allclose(stage.scores[3], scanned(rows, asked[3], True, None), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_shared_pass_ends_between_two_blocks_once_nobody_waits_for_it(patient):
+    stage, rows, asked = Stage(), table(1), queries(3)
+
+    def give_up_in_the_pass():
+        # The first answer is for when the pass is put together.
+        answers = iter([False])
+
+        def between() -> None:
+            if next(answers, True):
+                raise TimeoutError("nobody waits any more")
+
+        return between
+
+    stage.want(0, rows, asked[0], True, stage.hold)
+    assert stage.reached.wait(PATIENCE)
+    stage.want(1, rows, asked[1], True, give_up_in_the_pass())
+    stage.until_waiting(1)
+    stage.want(2, rows, asked[2], True, None if patient else give_up_in_the_pass())
+    stage.until_waiting(2)
+    stage.finish()
+    assert isinstance(stage.failures[1], TimeoutError)
+    assert (2 in stage.scores) is patient
+    assert stage.passes == ([1, 2] if patient else [1])
+
+
+def test_scores_stay_as_they_are_until_their_ranking_ends_and_then_their_memory_is_used_again():
+    stage, rows, asked = Stage(), table(1), queries(2)
+    with stage.slots, ScanTurn(stage.scan) as first:
+        scores = first(rows, asked[0], True, None)
+        with ScanTurn(stage.scan) as second:
+            other = second(rows, asked[1], True, None)
+        assert not np.shares_memory(scores, other)
+        np.testing.assert_array_equal(scores, scanned(rows, asked[0], True, None))
+        with ScanTurn(stage.scan) as third:
+            assert np.shares_memory(third(rows, asked[1], True, None), other)
+
+
+def test_no_more_arrays_are_kept_than_told_and_none_that_is_too_small():
+    arrays = ScoreArrays(most=2)
+    lent = [arrays.lend(100) for _ in range(3)]
+    for array in lent:
+        arrays.take_back(array)
+    assert len(arrays.lend(len(lent[0]) + 1)) > len(lent[0])
+    assert arrays.lend(100) is lent[0]
+    assert all(arrays.lend(100) is not array for array in lent)
 
 
 def test_a_small_table_is_never_shared():
