@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 # torch alone takes longer to import than all else that such a server does before it serves 12,000 items.
 HEAVY = ("torch", "transformers", "peft", "deepspeed", "pyarrow", "tokenizers", "bs4", "trainer")
@@ -36,3 +40,11 @@ def test_a_ranking_server_that_has_loaded_and_ranked_has_imported_no_more(catalo
         f"LiveRanker.open(Path({str(catalogue.bundle)!r}), Path({str(catalogue.store)!r}))"
     )
     assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_importing_the_ranking_server_starts_no_thread():
+    """Workers are forked from a process that has imported it: a thread, with the locks it holds, would be lost there."""
+    count = "import os, services.ranking.server\nassert len(os.listdir('/proc/self/task')) == 1, 'it has threads'"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", count], check=True, env=environment)

@@ -99,3 +99,28 @@ def test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike(catalogue,
         wait_until(lambda: len({path.name for path in users.iterdir()} - {str(pids[0])}) == 2, "no successor came")
         wait_until(lambda: len(answers()) == 1)
     assert not any(path.exists() for path in mine)
+
+
+@pytest.mark.slow
+def test_workers_are_replaced_where_the_process_that_forked_them_is_killed(catalogue, tmp_path):
+    """Nobody can tell any more when one of them dies: all are replaced, and the old ones end."""
+    with ServerProcess("ranking", tmp_path, *options(catalogue.bundle, catalogue.store)) as server:
+        old = {str(pid) for pid in server.facts["pids"]}
+        users = next(IN_MEMORY.glob(f"{PREFIX}*/{USERS_NAME}/{next(iter(old))}")).parent
+        forking = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in old}
+        assert forking.isdisjoint({server.process.pid})
+        assert len(forking) == 1
+        os.kill(forking.pop(), signal.SIGKILL)
+        wait_until(
+            lambda: len(new := {path.name for path in users.iterdir()}) == 2 and new.isdisjoint(old), "no successors came"
+        )
+        wait_until(lambda: all(ended(pid) for pid in old), "a worker outlived the one who could have stopped it")
+        with RankingClient(server.address, timeout=PATIENCE, retry=RetryPolicy(attempts=8)) as client:
+            assert len(client.rank(["item-1"], top_k=5).items) == 5
+
+
+def ended(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
