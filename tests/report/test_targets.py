@@ -103,7 +103,7 @@ def test_the_page_says_of_every_target_of_the_project_whether_it_is_reached() ->
     block = read_definition(page.with_suffix(".toml")).block["targets"]
     assert isinstance(block, TargetsBlock)
     lines = targets_table(block, ResultFiles(ROOT / "benchmarks" / "results")).splitlines()[2:]
-    assert len(lines) == len(block.rows) == 29
+    assert len(lines) == len(block.rows) == 31
     assert all(one.split("|")[5].strip().startswith(("yes", "**no**", "**not shown**")) for one in lines)
     text = page.read_text()
     assert text.index("begin: targets") < text.index("begin: beauty-masked"), "before all other tables"
