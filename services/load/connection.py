@@ -68,7 +68,7 @@ class Http2Connection:
         self._most_streams = LARGEST_WINDOW
         self._window = FIRST_WINDOW
         self._received = 0
-        self._held: deque[tuple[int, bytes]] = deque()
+        self._held: deque[tuple[int, int, bytes]] = deque()
         self._in = bytearray()
         settings = ((HEADER_TABLE_SIZE, 0), (INITIAL_WINDOW_SIZE, LARGEST_WINDOW), (MAX_FRAME_SIZE, (1 << 24) - 1))
         payload = b"".join(struct.pack(">HI", *one) for one in settings)
@@ -109,7 +109,7 @@ class Http2Connection:
         body = b"\0" + len(message).to_bytes(4) + message
         frames = _frame(HEADERS, END_HEADERS, stream, block) + _frame(DATA, END_STREAM, stream, body)
         if self._held or self._window < len(body):
-            self._held.append((len(body), frames))
+            self._held.append((stream, len(body), frames))
             return
         self._window -= len(body)
         self._out += frames
@@ -119,6 +119,11 @@ class Http2Connection:
         stream = self._streams.pop(call, None)
         if stream is not None and self._calls.pop(stream, None) is not None:
             self._replies.pop(stream, None)
+            waiting = next((one for one in self._held if one[0] == stream), None)
+            if waiting is not None:
+                # The server has never heard of it, and would hang up on who resets what was not begun.
+                self._held.remove(waiting)
+                return
             self._out += _frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
 
     def flush(self) -> None:
@@ -196,8 +201,8 @@ class Http2Connection:
             self.draining = True
         elif kind == WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload)
-            while self._held and self._held[0][0] <= self._window:
-                size, frames = self._held.popleft()
+            while self._held and self._held[0][1] <= self._window:
+                _, size, frames = self._held.popleft()
                 self._window -= size
                 self._out += frames
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from patience import PATIENCE, free_port
 
 from services.contract import ranking_service_pb2 as messages
+from services.load.connection import HEADERS, LARGEST_REQUEST, PREFACE, RST_STREAM, Http2Connection
 from services.load.header_blocks import status_in
 from services.load.open_loop import run, run_apart
 from services.load.outcomes import Outcomes
@@ -221,3 +223,28 @@ def refuse(raw, context):
 
 def place(method: Method) -> tuple[str, int, str]:
     return method.host, method.port, method.path
+
+
+def test_a_call_that_is_given_up_before_it_was_sent_is_not_reset():
+    """A server that is told of a stream which was never begun hangs up on all calls of the connection (RFC 9113, 5.1)."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connection = Http2Connection("127.0.0.1", listening.getsockname()[1])
+        # The server lets 64 KiB through, and never says that it has read them.
+        for call in range(6):
+            connection.begin(call, "/a.B/C", bytes(LARGEST_REQUEST), 1.0)
+        for call in (1, 5):
+            connection.cancel(call)
+        assert connection.outstanding == 4
+        connection.flush()
+        connection.socket.shutdown(socket.SHUT_WR)
+        server, _ = listening.accept()
+        with server, server.makefile("rb") as stream:
+            sent = stream.read()[len(PREFACE) :]
+        connection.close()
+    begun, reset = [], []
+    while sent:
+        length, kind, stream_id = int.from_bytes(sent[:3]), sent[3], int.from_bytes(sent[5:9])
+        {HEADERS: begun, RST_STREAM: reset}.get(kind, []).append(stream_id)
+        sent = sent[9 + length :]
+    assert begun == [1, 3, 5, 7]
+    assert reset == [3]
