@@ -19,8 +19,6 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 
 import dataclasses
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,8 @@ from typing import Any
 import click
 import numpy as np
 
-CLICKS, RANKED = 5, 20
+CLICKS, SEED = 3  # of the rows; of the sessions one more
+RANKED = 5, 20
 ITEMS_PER_CLUSTER = 200
 TAIL_SHARE = 0.01
 
@@ -44,7 +43,7 @@ def clustered_snapshot(items: int) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         SyntheticBundle(items, clicks_per_item=2).write(Path(scratch) / "bundle")
         parts = Bundle.open(Path(scratch) / "bundle", verify=False).parts
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(SEED)
     rows = random.normal(scale=0.5, size=(items, parts.id_vectors.shape[1])).astype(np.float32)
     centres = random.normal(size=(-(-items // ITEMS_PER_CLUSTER), rows.shape[1])).astype(np.float32)
     rows += np.repeat(centres, ITEMS_PER_CLUSTER, axis=0)[:items]
@@ -54,7 +53,7 @@ def clustered_snapshot(items: int) -> Any:
 def sessions_of(snapshot: Any, count: int, clustered: bool) -> list[np.ndarray]:
     from services.load.session_source import SessionSource
 
-    random = np.random.default_rng(4)
+    random = np.random.default_rng(SEED + 1)
     if not clustered:
         return [snapshot.indices(one) for one in SessionSource.from_bundle(snapshot.parts).draw(count, random)]
     clusters = snapshot.num_items // ITEMS_PER_CLUSTER
@@ -79,9 +78,9 @@ def timed(snapshot: Any, sessions: list[np.ndarray]) -> tuple[list[np.ndarray], 
 @click.option("--items", type=click.IntRange(1000), default=1_000_000, show_default=True, help="Without --run.")
 @click.option("--sessions", "count", type=click.IntRange(10), default=200, show_default=True)
 @click.option("--probes", default="8,16,32,64,128,256", show_default=True, help="Cells looked into, one row each.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here, and a plot beside it.")
 def command(run_directory: Path | None, items: int, count: int, probes: str, out: Path | None) -> None:
-    from llmgr_core.evaluation.protocol import commit, machine
+    from benchmarks.load_report import finish
     from llmgr_core.ranker.approximate_snapshot import ApproximateSnapshot
     from llmgr_core.ranker.row_index import RowIndex
     from services.ranking.live_ranker import LiveRanker
@@ -102,6 +101,7 @@ def command(run_directory: Path | None, items: int, count: int, probes: str, out
             "rows": "of a run" if run_directory else f"random, in clusters of {ITEMS_PER_CLUSTER}",
             "sessions": count,
             "top_k": RANKED,
+            "seed": SEED,
             "cells": index.cells,
             "threads": 1,
         },
@@ -127,10 +127,7 @@ def command(run_directory: Path | None, items: int, count: int, probes: str, out
             f"{row['latency']['p99_ms']:8.3f} ms   with {TAIL_SHARE:.0%} of the items new: p50 "
             f"{row['with_full_tail']['p50_ms']:.3f} ms"
         )
-    result |= {"command": [Path(sys.argv[0]).name, *sys.argv[1:]], "commit": commit(), "machine": machine()}
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    finish(result, out)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ long a call with `min_sequence` takes right after another OK is measured beside 
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import threading
 import time
@@ -169,14 +167,15 @@ def measured(ranking: Any, insert: Insert, first: int, inserts: int) -> tuple[li
 @click.option("--inserts", type=click.IntRange(10), default=300, show_default=True, help="Items inserted in one repeat.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--load", "rate", type=click.FloatRange(0.0), default=0.0, show_default=True, help="Sessions a second meanwhile.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, as JSON.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here, and a plot beside it.")
 def command(
     run_directory: Path | None, model: str, direct: bool, inserts: int, repeats: int, rate: float, out: Path | None
 ) -> None:
+    from benchmarks.load_report import finish
     from llmgr_core.bundle import Bundle
-    from llmgr_core.evaluation.protocol import commit, machine
     from services.client import RankingClient
     from services.client.local_server import ServerProcess
+    from services.load.outcomes import curve_of
     from services.load.session_source import SessionSource
     from services.ranking.synthetic_bundle import SyntheticBundle
 
@@ -211,11 +210,12 @@ def command(
 
     everything = [delay for repeat in polled for delay in repeat]
     within = float(np.mean([delay <= TARGET_MS for delay in everything]))
-    figures = {
-        "rankable": quantiles(everything),
-        "call with min_sequence": quantiles([delay for repeat in awaited for delay in repeat]),
-        "call for a known item": quantiles([delay for repeat in known for delay in repeat]),
+    delays = {
+        "rankable": everything,
+        "call with min_sequence": [delay for repeat in awaited for delay in repeat],
+        "call for a known item": [delay for repeat in known for delay in repeat],
     }
+    figures = {name: quantiles(one) for name, one in delays.items()}
     result = {
         "benchmark": "freshness",
         "protocol": {
@@ -237,9 +237,7 @@ def command(
         },
         "targets": {"ms": TARGET_MS, "share": TARGET_QUANTILE},
         "reached": within >= TARGET_QUANTILE,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": commit(),
-        "machine": machine(),
+        "curves": {name: curve_of(np.array(one)) for name, one in delays.items()},
     }
     print(f"{len(everything)} inserts beside {items} items and {rate:g} sessions/s")
     for name in figures:
@@ -248,9 +246,7 @@ def command(
             + "  ".join(f"{key.removesuffix('_ms')} {value:.1f} ms" for key, value in result["figures"][name].items())
         )
     print(f"within {TARGET_MS:.0f} ms: {within:.2%}   target {TARGET_QUANTILE:.0%}")
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    finish(result, out)
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def finish(result: dict[str, Any], out: Path | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     try:
-        from services.load.plots import load_plots
+        from services.load.plots import benchmark_plots
 
-        for name, svg in load_plots(result):
+        for name, svg in benchmark_plots(result):
             out.with_name(f"{out.stem}-{name}.svg").write_text(svg, encoding="utf-8")
     except ModuleNotFoundError:
         click.echo("no pictures: matplotlib is not installed (pip install 'llmgr[plots]')", err=True)

@@ -82,10 +82,7 @@ class Outcomes:
 
     def curve(self) -> dict[str, list[float]]:
         """The distribution of the latencies of calls that went well, as points: share of the calls, milliseconds."""
-        values = self.milliseconds[self.ok]
-        if not len(values):
-            return {"share": [], "ms": []}
-        return {"share": list(CURVE), "ms": [round(float(value), 4) for value in np.quantile(values, CURVE)]}
+        return curve_of(self.milliseconds[self.ok])
 
     def statuses(self) -> dict[str, int]:
         """How many calls ended with each status, by name."""
@@ -103,6 +100,13 @@ class Outcomes:
             "statuses": self.statuses(),
             "client_late_p99_ms": quantiles((self.sent - self.due) * 1e3)["p99_ms"],
         }
+
+
+def curve_of(milliseconds: npt.NDArray[np.float64]) -> dict[str, list[float]]:
+    """A distribution as points: share of the values, milliseconds that so many of them reach at most."""
+    if not len(milliseconds):
+        return {"share": [], "ms": []}
+    return {"share": list(CURVE), "ms": [round(float(value), 4) for value in np.quantile(milliseconds, CURVE)]}
 
 
 def quantiles(values: npt.NDArray[np.float64]) -> dict[str, float | None]:

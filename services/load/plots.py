@@ -1,4 +1,4 @@
-"""Pictures of a load benchmark, made from its JSON alone."""
+"""Pictures of the services' benchmarks, made from their JSON alone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,65 @@ from llmgr_core.evaluation.drawing import svg_figure
 SHOWN_QUANTILES = {"p50_ms": "-", "p90_ms": "--", "p99_ms": ":"}
 
 
-def load_plots(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and SVG text of each picture: latency over load, and the distribution of latencies at each load.
+def benchmark_plots(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and SVG text of each picture of a benchmark's result.
 
     Args:
-        result: as the benchmark writes it: ``loads`` is a list of {"rate", "latency", "floor", "curve", "floor_curve"}.
+        result: as the benchmark writes it. Loads: latency over load and the distribution of latencies at each load, from
+            ``loads``, a list of {"rate", "latency", "floor", "curve", "floor_curve"}. Freshness: the distribution of
+            ``curves``, {name: {"share", "ms"}}. Approximate ranking: recall over latency.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    yield "load", _over_load(result)
-    yield "distribution", _distribution(result)
+    if result["benchmark"] == "freshness":
+        yield "distribution", _freshness(result)
+    elif result["benchmark"] == "approximate_ranking":
+        yield "recall", _recall(result)
+    else:
+        yield "load", _over_load(result)
+        yield "distribution", _distribution(result)
+
+
+def _freshness(result: Mapping[str, Any]) -> str:
+    with svg_figure((6.4, 4.2)) as (figure, written):
+        axes = figure.subplots()
+        for name, curve in result["curves"].items():
+            axes.plot(curve["ms"], curve["share"], label=name)
+        axes.axvline(result["targets"]["ms"], color="C3", linewidth=0.8)
+        axes.annotate(
+            f"target: {result['targets']['share']:.0%} within {result['targets']['ms']:g} ms ",
+            (result["targets"]["ms"], 0.02),
+            color="C3",
+            ha="right",
+        )
+        axes.set_xscale("log")
+        axes.set_xlabel(f"ms from {result['protocol']['from']}")
+        axes.set_ylabel("share of the items")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False, fontsize=7)
+        axes.set_title(f"Freshness, {result['protocol']['load_per_s']:g} sessions/s beside it")
+    return written()
+
+
+def _recall(result: Mapping[str, Any]) -> str:
+    with svg_figure((6.4, 4.2)) as (figure, written):
+        axes = figure.subplots()
+        rows = result["approximate"]
+        for name, label in (("latency", "approximate"), ("with_full_tail", "with new items beside the index")):
+            axes.plot(
+                [row[name]["p50_ms"] for row in rows], [row["recall"] for row in rows], marker="o", markersize=4, label=label
+            )
+        for row in rows:
+            axes.annotate(f" {row['probes']} cells", (row["latency"]["p50_ms"], row["recall"]), fontsize=7, va="top")
+        axes.axvline(result["exact"]["p50_ms"], color="C7", label="exact")
+        axes.set_xscale("log")
+        axes.set_xlabel("p50 of a ranking in process, ms")
+        axes.set_ylabel(f"recall of the {result['protocol']['top_k']} best")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(frameon=False, fontsize=7)
+        axes.set_title(f"{result['protocol']['items']:,} items, {result['protocol']['cells']} cells")
+    return written()
 
 
 def _over_load(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks.ranking_load import TARGETS, command, judged
 from services.load.outcomes import Outcomes
-from services.load.plots import load_plots
+from services.load.plots import benchmark_plots
 
 
 def load(rate: float, milliseconds: float) -> dict:
@@ -32,6 +32,7 @@ def load(rate: float, milliseconds: float) -> dict:
 
 
 RESULT = {
+    "benchmark": "ranking_load",
     "method": "RankSession",
     "title": "RankSession, 12,101 items",
     "protocol": {"items": 12_101},
@@ -88,11 +89,31 @@ def test_a_large_table_has_targets_of_its_own():
 
 def test_pictures_come_from_the_json_alone_and_are_the_same_every_time():
     stored = json.loads(json.dumps(RESULT))
-    pictures = dict(load_plots(stored))
+    pictures = dict(benchmark_plots(stored))
     assert sorted(pictures) == ["distribution", "load"]
-    assert pictures == dict(load_plots(stored))
+    assert pictures == dict(benchmark_plots(stored))
     assert "target p99: 8 ms" in pictures["load"]
     assert "1000/s" in pictures["distribution"]
+
+
+def test_freshness_and_approximate_ranking_have_pictures_too():
+    curve = {"share": [0.0, 0.5, 1.0], "ms": [1.0, 13.0, 27.0]}
+    freshness = {
+        "benchmark": "freshness",
+        "protocol": {"from": "the commit of the store", "load_per_s": 100.0},
+        "targets": {"ms": 100.0, "share": 0.99},
+        "curves": {"rankable": curve, "call for a known item": curve},
+    }
+    assert list(dict(benchmark_plots(freshness))) == ["distribution"]
+    assert "call for a known item" in dict(benchmark_plots(freshness))["distribution"]
+    row = {"probes": 8, "recall": 0.93, "latency": {"p50_ms": 1.2}, "with_full_tail": {"p50_ms": 1.9}}
+    approximate = {
+        "benchmark": "approximate_ranking",
+        "protocol": {"items": 1_000_000, "cells": 4000, "top_k": 20},
+        "exact": {"p50_ms": 12.0},
+        "approximate": [row, row | {"probes": 16, "recall": 0.97}],
+    }
+    assert "16 cells" in dict(benchmark_plots(approximate))["recall"]
 
 
 @pytest.mark.slow

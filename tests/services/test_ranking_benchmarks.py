@@ -38,6 +38,7 @@ def test_freshness_under_load_reports_percentiles_of_every_kind_of_call(tmp_path
         assert 0.0 < result["figures"][name]["p50_ms"] <= result["figures"][name]["max_ms"]
     assert sum(one["calls"] for one in result["figures"]["load"]) > 0
     assert result["protocol"]["load_per_s"] == 20
+    assert out.with_name("freshness-distribution.svg").exists()
 
 
 def test_restart_reports_kills_of_the_server_and_of_a_worker_beside_floors(tmp_path):
