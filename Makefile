@@ -45,6 +45,8 @@ bench-services: $(VENV)/.dev models  ## both services under load with floors bes
 	$(BIN)/llmgr bench embedding --out benchmarks/results/embedding-load.json
 	$(BIN)/llmgr bench freshness --direct --load 100 --out benchmarks/results/freshness-load.json
 	$(BIN)/llmgr bench ann --out benchmarks/results/approximate-ranking.json
+	$(BIN)/llmgr bench restart --out benchmarks/results/restart.json
+	$(BIN)/llmgr bench restart --items 1000000 --text-dimension 0 --rounds 5 --out benchmarks/results/restart-1m.json
 
 test: $(VENV)/.dev models lint types unit  ## install everything and pass all checks
 

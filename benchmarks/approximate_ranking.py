@@ -26,8 +26,8 @@ from typing import Any
 import click
 import numpy as np
 
-CLICKS, SEED = 3  # of the rows; of the sessions one more
-RANKED = 5, 20
+CLICKS, RANKED = 5, 20
+SEED = 3  # of the rows; of the sessions one more
 ITEMS_PER_CLUSTER = 200
 TAIL_SHARE = 0.01
 
