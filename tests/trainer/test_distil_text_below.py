@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from tiny_models import write_tiny_encoder
 from tiny_tuning import write_shop
 
@@ -25,14 +25,18 @@ OPTIONS = ["threads=1", "distil.epochs=1", "distil.encoder.dimension=8", "distil
 OPTIONS += ["transitions.text_neighbours=4", "engine.max_tokens=24"]
 
 
-def run(directory: Path, step: str, *more: str, **settings: object) -> dict[str, object]:
+def invoke(directory: Path, step: str, *more: str, **settings: object) -> Result:
     words = [step, "--run", str(directory), "--json", *more]
     for one in [*OPTIONS, f"engine.model={directory.parent / 'model'}", *(f"{key}={value}" for key, value in settings.items())]:
         words += ["--set", one]
     result = CliRunner().invoke(llmgr, words, standalone_mode=False)
     if result.exception is not None:
         raise result.exception
-    return json.loads(result.stdout.splitlines()[-1])
+    return result
+
+
+def run(directory: Path, step: str, *more: str, **settings: object) -> dict[str, object]:
+    return json.loads(invoke(directory, step, *more, **settings).stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +106,18 @@ def test_a_schedule_may_ask_every_night(shop: Path) -> None:
     assert (told["embedded"], told["young"]) == (0, 72)
     told = run(shop, "embed", "--untuned", "--stale-after", "1", **other)
     assert (told["embedded"], told["young"]) == (72, 0)
+
+
+def test_items_whose_text_has_no_vector_yet_are_told_of(tmp_path: Path) -> None:
+    write_tiny_encoder(tmp_path / "model")
+    shop = write_shop(tmp_path / "run")
+    counts = Dataset.open(shop.dataset).train_counts
+    left_out = run(shop.run, "embed", "--untuned", "--below", str(counts.max()))["left_out"]
+
+    def told() -> list[int]:
+        lines = invoke(shop.run, "distil", "--variant", "frozen-text", "--force").stderr.splitlines()
+        return [one["items"] for one in map(json.loads, lines) if one["event"] == "items whose text has no vector"]
+
+    assert told() == [left_out]
+    run(shop.run, "embed", "--untuned")
+    assert told() == []

@@ -80,6 +80,8 @@ def make_ranker(step: Step, variant: str, path: Path) -> Artefact:
     if variant != "id-only":
         fingerprint = encoder_fingerprint(step.settings, dataset, inputs[2] if variant == "fused" else None)
         text = read_text_vectors(step.run.store, dataset, fingerprint, distil.text_below)
+        if text.missing:
+            step.reporter.event("items whose text has no vector", items=text.missing, hint="run `llmgr embed` to its end first")
         text = controlled_text(text, distil.controls.text_vectors)
     validation, heldout = dataset.validation.evenly_spread(distil.validation_examples), dataset.heldout_validation
     if distil.controls.history == "shuffled":

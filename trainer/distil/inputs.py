@@ -60,7 +60,7 @@ def read_text_vectors(store: Path, dataset: Dataset, fingerprint: str, below: in
             f"{store} lacks vectors of {missing} of {int(with_text.sum())} items under encoder {fingerprint[:12]}",
             "run `llmgr embed` (with --untuned for the frozen-text control) to its end first",
         )
-    return TextVectors(vectors, present, fingerprint, below)
+    return TextVectors(vectors, present, fingerprint, below, missing)
 
 
 def encoder_fingerprint(settings: Settings, dataset: Dataset, tuned: Artefact | None) -> str:

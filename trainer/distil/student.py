@@ -27,12 +27,14 @@ class TextVectors:
         present: bool [V].
         fingerprint: of the encoder that made them.
         below: items with so many training clicks were left without (``takes_text``); 0: none was.
+        missing: how many other items have text but no vector yet.
     """
 
     vectors: npt.NDArray[np.float16]
     present: npt.NDArray[np.bool_]
     fingerprint: str
     below: int = 0
+    missing: int = 0
 
 
 class Student(nn.Module):
