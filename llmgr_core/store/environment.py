@@ -27,6 +27,8 @@ MAX_READERS = 512
 # Larger files are checked by `llmgr store verify` alone: every process that opens one would spend seconds on it.
 LARGEST_CHECKED_BYTES = 256 << 20
 SHOWN_PROBLEMS = 3
+# A look through all items of a large store takes seconds.
+LONGEST_CLOSING_S = 60.0
 # Two meta pages.
 LEAST_BYTES = 8192
 
@@ -139,7 +141,13 @@ class Environment:
         return int(self._environment.reader_check())
 
     def close(self) -> None:
-        self._environment.close()
+        """Close it once nobody reads any more: LMDB crashes under a transaction of another thread.
+
+        One that does not end in time leaves it open, until the process ends.
+        """
+        with self._gate:
+            if self._gate.wait_for(lambda: self._transactions == 0, LONGEST_CLOSING_S):
+                self._environment.close()
 
     def _open(self) -> None:
         path = self.directory / DATA_NAME

@@ -271,3 +271,29 @@ def test_a_process_of_another_container_with_the_same_number_is_told_from_a_brok
         assert "share their process numbers" in refused.value.hint
         namesake.stdin.close()
     EmbeddingStore.open(filled).close()
+
+
+def test_closing_waits_for_who_still_reads(filled):
+    """LMDB would end the process: another thread's transaction reads from memory that is gone."""
+    store = EmbeddingStore.open(filled)
+    reading, over = threading.Event(), threading.Event()
+    found = []
+
+    def read():
+        with store.transaction() as transaction:
+            reading.set()
+            assert over.wait(60)
+            found.append(store.newest_in(transaction))
+
+    reader, closer = threading.Thread(target=read), threading.Thread(target=store.close)
+    reader.start()
+    assert reading.wait(60)
+    closer.start()
+    closer.join(0.2)
+    waited = closer.is_alive()
+    over.set()
+    reader.join()
+    closer.join()
+    assert (waited, found) == (True, [10])
+    with pytest.raises(lmdb.Error):
+        store.sequence()
