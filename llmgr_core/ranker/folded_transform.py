@@ -10,7 +10,8 @@ import numpy.typing as npt
 from llmgr_core.errors import InputError
 
 SMALLEST_NORM = 1e-6
-ROWS_AT_ONCE = 65_536
+# Small enough that the memory of one block serves the next one, too.
+ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)

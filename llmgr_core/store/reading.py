@@ -173,28 +173,38 @@ class EmbeddingStore(RecordReader):
                 rows.append(None if text is None else self._payload(transaction, encoder + text))
             return vector_matrix(rows, dimensions)
 
-    def snapshot(self, fingerprint: str) -> Snapshot:
+    def snapshot(self, fingerprint: str, first: Sequence[str] = ()) -> Snapshot:
         """Every item, tombstones included, and its vector, from one state of the store.
+
+        Args:
+            fingerprint: encoder of the vectors.
+            first: distinct ids whose rows come first, in this order, those that the store does not know too.
 
         Raises:
             StoreError: the store holds no vectors of this encoder.
         """
         dimensions = self.dimensions(fingerprint)
         encoder = fingerprint_key(fingerprint)
-        ids: list[str] = []
-        deleted: list[bool] = []
-        sequences: list[int] = []
-        rows: list[Buffer | None] = []
+        ids = list(first)
+        place_of = {item_id: place for place, item_id in enumerate(ids)}
+        deleted = [False] * len(ids)
+        sequences = [0] * len(ids)
+        rows: list[Buffer | None] = [None] * len(ids)
         with self._environment.read() as transaction:
             for key, value in transaction.cursor(db=self.database("items")):
                 item = self._sound_item(key, value)
                 if item is None:
                     continue
-                deleted.append(item.deleted)
-                ids.append(item.item_id)
-                sequences.append(item.sequence)
                 text = item.texts.get(encoder)
-                rows.append(None if text is None else self._payload(transaction, encoder + text))
+                row = None if text is None else self._payload(transaction, encoder + text)
+                place = place_of.get(item.item_id)
+                if place is None:
+                    ids.append(item.item_id)
+                    deleted.append(item.deleted)
+                    sequences.append(item.sequence)
+                    rows.append(row)
+                else:
+                    deleted[place], sequences[place], rows[place] = item.deleted, item.sequence, row
             vectors, present = vector_matrix(rows, dimensions)
             newest, number = self.newest_in(transaction), int(transaction.id())
         return Snapshot(

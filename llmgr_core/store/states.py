@@ -25,10 +25,10 @@ class Snapshot:
     """Everything a ranker needs from a store, at one moment.
 
     Attributes:
-        item_ids: items that are live or were once, n of them, in the order of their keys.
+        item_ids: those that were asked for first; then items that are live or were once, in the order of their keys. n in all.
         vectors: float16 [n, D]; zeros where ``present`` is False.
         present: bool [n], False for an item without a (sound) vector of this encoder.
-        sequences: uint64 [n], each item's last change.
+        sequences: uint64 [n], each item's last change; 0 for one that the store does not know.
         deleted: bool [n], tombstones; their last vector is among ``vectors``, since they stay valid in a session.
         sequence: newest change.
         transaction: id of the transaction that was read; see EmbeddingStore.transaction_id.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from llmgr_core.bundle import Bundle
 from llmgr_core.errors import ArtefactError, LlmgrError
 from llmgr_core.ranker import RankerRuntime, RowChange, Snapshot
-from llmgr_core.ranker.parts import RankerParts
 from llmgr_core.ranker.snapshot import UNKNOWN
 from llmgr_core.settings.ann import AnnSettings
 from llmgr_core.store import EmbeddingStore, metadata
-from llmgr_core.store import Snapshot as StoreState
 from llmgr_core.store.place import DATA_NAME
 from services.ranking.array_directory import SharedArrays, give_memory_back
 from services.ranking.row_search import RowSearch
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 WARM_UP_SESSIONS = 50
 WARM_UP_CLICKS = (1, 2, 5, 20, 200)
+# Of a large table fewer sessions do, once each kind of them was ranked twice: they take the same path, only longer.
+WARM_UP_LEAST, WARM_UP_SECONDS = 2 * len(WARM_UP_CLICKS), 0.1
 FINGERPRINT_SHOWN = 12
 
 
@@ -183,9 +183,12 @@ class LiveRanker:
         if self._graphs is not None:
             self._graphs.warm_up()
         random = np.random.default_rng(0)
+        started = time.monotonic()
         for number in range(WARM_UP_SESSIONS if snapshot.num_items else 0):
             clicks = random.integers(0, snapshot.num_items, WARM_UP_CLICKS[number % len(WARM_UP_CLICKS)])
             snapshot.rank(clicks.astype(np.int64), 1000 if number % 10 == 0 else 20)
+            if number + 1 >= WARM_UP_LEAST and time.monotonic() - started > WARM_UP_SECONDS:
+                break
         snapshot.rank(np.zeros(0, dtype=np.int64))
 
     def close(self) -> None:
@@ -245,22 +248,10 @@ def _runtime(bundle: Bundle, store: EmbeddingStore | None) -> RankerRuntime:
     if store is None or bundle.fingerprint is None or bundle.fingerprint not in known:
         # An empty store, or a bundle without text: the change log alone (deletions, first inserts) brings the rows up to date.
         return RankerRuntime(parts)
-    state = store.snapshot(bundle.fingerprint)
-    vectors, present, new = _in_bundle_order(parts, state)
-    runtime = RankerRuntime(parts, vectors, present, state.sequence)
+    state = store.snapshot(bundle.fingerprint, parts.item_ids)
+    ours, new = slice(parts.num_items), range(parts.num_items, len(state.item_ids))
+    runtime = RankerRuntime(parts, state.vectors[ours], state.present[ours], state.sequence)
     changes = [RowChange(state.item_ids[place], state.vectors[place]) for place in new if state.present[place]]
     changes += [RowChange(state.item_ids[place], removed=True) for place in np.flatnonzero(state.deleted)]
     runtime.apply(changes, state.sequence)
     return runtime
-
-
-def _in_bundle_order(parts: RankerParts, state: StoreState) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_], list[int]]:
-    """Vectors float16 [V, D] and presence bool [V] of the bundle's items; places in the store of items it does not know."""
-    index_of = {item_id: index for index, item_id in enumerate(parts.item_ids)}
-    places = np.array([index_of.get(item_id, -1) for item_id in state.item_ids], dtype=np.int64)
-    known = places >= 0
-    vectors = np.zeros((parts.num_items, state.vectors.shape[1]), dtype=np.float16)
-    present = np.zeros(parts.num_items, dtype=np.bool_)
-    vectors[places[known]] = state.vectors[known]
-    present[places[known]] = state.present[known]
-    return vectors, present, np.flatnonzero(~known).tolist()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmgr_core.settings.serve import ServeSettings
-from services.server.interpreter import settle_interpreter
+from services.server.interpreter import no_collections, settle_interpreter
 from services.server.observation import configure_logs
 from services.server.stopping import StopSignal
 
@@ -40,7 +40,8 @@ def _serve_here(
 ) -> None:
     from services.ranking.server import RankingServer
 
-    server = RankingServer(bundle_path, store_path, settings, end_when_stuck=True)
+    with no_collections():
+        server = RankingServer(bundle_path, store_path, settings, end_when_stuck=True)
     settle_interpreter()
     with server, StopSignal() as stop:
         on_ready(

@@ -24,7 +24,7 @@ from llmgr_core.settings.serve import ServeSettings
 from services.observability.merged_metrics import MergedMetrics
 from services.ranking.array_directory import SharedArrays, SharedDirectory
 from services.server.binding import require_free_port
-from services.server.interpreter import settle_interpreter
+from services.server.interpreter import no_collections, settle_interpreter
 from services.server.observation import MetricsPage, configure_logs
 from services.server.stopping import StopSignal
 
@@ -171,9 +171,10 @@ def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, sha
     from services.ranking.server import RankingServer
 
     try:
-        server = RankingServer(
-            bundle_path, store_path, settings, share_port=True, arrays=SharedArrays(shared), end_when_stuck=True
-        )
+        with no_collections():
+            server = RankingServer(
+                bundle_path, store_path, settings, share_port=True, arrays=SharedArrays(shared), end_when_stuck=True
+            )
     except LlmgrError as error:
         pipe.send({"error": error.args[0], "hint": error.hint})
         raise SystemExit(2) from None

@@ -24,16 +24,26 @@ def settle_interpreter() -> None:
 
 
 @contextmanager
-def in_the_background() -> Iterator[None]:
-    """Work that makes many objects, beside calls: it holds the interpreter for a moment only whenever one wants it back, and
-    starts no collection.
-    """
-    seconds, collecting = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(min(seconds, BACKGROUND_SWITCH_SECONDS))
+def no_collections() -> Iterator[None]:
+    """Work that makes many objects to keep: collections would walk through them again and again, and find nothing."""
+    collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        sys.setswitchinterval(seconds)
         if collecting:
             gc.enable()
+
+
+@contextmanager
+def in_the_background() -> Iterator[None]:
+    """Work that makes many objects, beside calls: it holds the interpreter for a moment only whenever one wants it back, and
+    starts no collection.
+    """
+    seconds = sys.getswitchinterval()
+    sys.setswitchinterval(min(seconds, BACKGROUND_SWITCH_SECONDS))
+    try:
+        with no_collections():
+            yield
+    finally:
+        sys.setswitchinterval(seconds)

@@ -159,6 +159,17 @@ def test_a_snapshot_holds_live_items_tombstones_and_where_it_was_taken(store):
     assert (snapshot.sequence, snapshot.transaction) == (3, store.transaction_id())
 
 
+def test_a_snapshot_has_the_rows_asked_for_first_and_the_others_behind_them(store):
+    store.write([Put(name, b"", (embedded(name),)) for name in ("a", "b", "c")] + [Delete("b")])
+    snapshot = store.snapshot(TUNED, ["c", "unknown", "b"])
+    assert snapshot.item_ids == ["c", "unknown", "b", "a"]
+    assert snapshot.present.tolist() == [True, False, True, True]
+    assert snapshot.sequences.tolist() == [3, 0, 4, 1]
+    assert snapshot.deleted.tolist() == [False, False, True, False]
+    for name, vector in zip(snapshot.item_ids, snapshot.vectors, strict=True):
+        np.testing.assert_array_equal(vector, 0.0 if name == "unknown" else vector_of(name))
+
+
 def test_a_tombstone_keeps_its_last_vector_for_sessions_that_hold_it(store):
     store.write([Put("a", b"", (embedded("x"),)), Delete("a")])
     snapshot = store.snapshot(TUNED)
