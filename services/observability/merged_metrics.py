@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector
 
 WORKER_LABEL = "worker"
 PAGE_SECONDS = 2.0
+# Never by way of a proxy that the environment names: the pages are on this machine alone.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class MergedMetrics(Collector):
@@ -48,7 +50,7 @@ class MergedMetrics(Collector):
 def _page(port: int) -> str | None:
     """Text of a worker's page; None where it cannot be had, as between the death of one worker and the start of the next."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PAGE_SECONDS) as reply:
+        with _direct.open(f"http://127.0.0.1:{port}/metrics", timeout=PAGE_SECONDS) as reply:
             text: str = reply.read().decode("utf-8")
             return text
     except (OSError, urllib.error.URLError):

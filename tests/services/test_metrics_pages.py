@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -135,6 +136,16 @@ def test_pages_of_several_processes_are_one_with_a_label_for_each(serve_ranking,
 
 
 @pytest.mark.slow
+def test_pages_of_workers_are_not_asked_for_through_a_proxy(serve_ranking, monkeypatch):
+    server = serve_ranking(metrics_port=0)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setattr(merged_metrics, "PAGE_SECONDS", PATIENCE)
+        (up, *_) = MergedMetrics(lambda: {0: server.metrics_port}).collect()
+    assert [sample.value for sample in up.samples] == [1.0]
+
+
 def test_several_workers_share_one_page_that_survives_the_death_of_one(catalogue, tmp_path):
     """Real processes; each call is on one page, under the worker that answered, also after a worker was killed."""
     options = (*places(catalogue), "--workers", "2", "--metrics-port", "0")
