@@ -24,7 +24,7 @@ ENV PATH=/opt/llmgr/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 LLMGR_HOME=/sr
 USER 10001
 WORKDIR /var/lib/llmgr
 # Bundle, store and the base language model are mounted: /srv/llmgr/bundle, /srv/llmgr/store, /srv/llmgr/models.
-EXPOSE 50051 9465
+EXPOSE 50051
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=180s --retries=2 CMD ["python", "/opt/llmgr/health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["llmgr"]

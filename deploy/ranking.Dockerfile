@@ -25,7 +25,7 @@ USER 10001
 WORKDIR /var/lib/llmgr
 # Bundle and store are mounted: /srv/llmgr/bundle, /srv/llmgr/store. Other arguments than CMD's need --health-port 50053 too, or a
 # health check of their own.
-EXPOSE 50052 50053 9464
+EXPOSE 50052 50053
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=2 CMD ["python", "/opt/llmgr/health.py", "127.0.0.1:50053"]
 ENTRYPOINT ["llmgr"]
