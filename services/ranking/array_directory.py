@@ -154,7 +154,8 @@ def _drop_unused(files: Iterable[Path]) -> None:
 def _remove_abandoned(parent: Path) -> None:
     for path in parent.glob(f"{PREFIX}*"):
         try:
-            with (path / LOCK_NAME).open("rb") as lock:
+            # Anybody may put something there: a pipe would be waited for.
+            with open(os.open(path / LOCK_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:

@@ -7,13 +7,15 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE
 
 from llmgr_core.ranker.item_rows import BLOCK_ROWS, ItemRows
-from services.ranking.array_directory import ARRAYS_NAME, SharedArrays, SharedDirectory
+from services.ranking.array_directory import ARRAYS_NAME, LOCK_NAME, SharedArrays, SharedDirectory
 
 
 @pytest.fixture
@@ -120,3 +122,16 @@ def test_rows_are_the_same_wherever_they_stand_and_change_as_before(directory):
     again = edited.shared(arrays.share)
     assert not again.blocks[0][0].flags.writeable
     assert again.vectors(every).tobytes() == edited.vectors(every).tobytes()
+
+
+def test_a_pipe_that_somebody_put_there_is_not_waited_for(tmp_path):
+    """Everybody may write to /dev/shm."""
+    left = tmp_path / "llmgr-ranking-x"
+    left.mkdir()
+    os.mkfifo(left / LOCK_NAME)
+    made = []
+    starting = threading.Thread(target=lambda: made.append(SharedDirectory(tmp_path)), daemon=True)
+    starting.start()
+    starting.join(PATIENCE)
+    assert made
+    made[0].close()
