@@ -39,11 +39,6 @@ class FoldedTransform:
         """D, length of the text vectors."""
         return int(self.matrix.shape[0])
 
-    @property
-    def row_dimension(self) -> int:
-        """d, length of the rows."""
-        return int(self.matrix.shape[1])
-
     def text_part(self, vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """t_v of text vectors, [n, D] -> float32 [n, d]."""
         raw = vectors.astype(np.float32)
