@@ -104,6 +104,9 @@ def test_a_sweep_is_taken_as_it_stands_unless_its_row_sets_something(small_run: 
     [made] = (run / "experiments" / "steps").glob("backbone-*/backbone/manifest.json")
     settings = json.loads(made.read_text())["settings"]
     assert (settings["pretrain"]["epochs"], settings["pretrain"]["batch_size"]) == (2, 64)
+    file.write_text(f'title = "t"\nabout = "a"\nset = {{ "pretrain.epochs" = 3 }}\n{row.format("best", "best", "")}')
+    planned = json.loads(invoke("experiment", str(file), "--run", str(run), "--plan"))
+    assert "pretrain.epochs=3" in planned["steps"][0], "what is set for every row is set for this one too"
 
 
 @pytest.mark.parametrize("name", NAMES)

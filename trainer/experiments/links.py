@@ -94,7 +94,7 @@ class Links:
             return None
         dataset = self.dataset(experiment, row)
         if row.sweep:
-            return self._swept(row, dataset, seed)
+            return self._swept(experiment, row, dataset, seed)
         if row.scorer == "backbone":
             return self._backbone(experiment, row, dataset, seed)
         return self._ranker(experiment, row, dataset, seed)
@@ -164,7 +164,7 @@ class Links:
                 return Link("backbone", path, self._digest(path), True, (dataset,))
         return self._placed("backbone", made, [dataset], ("pretrain",), overrides)
 
-    def _swept(self, row: Row, dataset: Link, seed: int) -> Link:
+    def _swept(self, experiment: Experiment, row: Row, dataset: Link, seed: int) -> Link:
         sweep = self.run.root / "sweeps" / row.sweep
         config = sweep / "best.toml"
         if not config.is_file() or not (sweep / "best" / MANIFEST_NAME).is_file():
@@ -172,10 +172,11 @@ class Links:
                 f"{sweep} holds no result of a sweep",
                 f"run `llmgr tune-backbone --run {self.run.root} --model {row.sweep}` first",
             )
-        if not row.set and load_settings(config).seed == seed:
+        given = {**experiment.set, **row.set}
+        if not given and load_settings(config).seed == seed:
             return Link("backbone", sweep / "best", self._digest(sweep / "best"), True, (dataset,))
         host = (one for one in self.overrides if one.startswith("threads"))
-        overrides = (*host, *as_overrides(row.set), f"seed={seed}")
+        overrides = (*host, *as_overrides(given), f"seed={seed}")
         made = pretrain.shaping_settings(load_settings(config, overrides))
         return self._placed("backbone", made, [dataset], ("pretrain",), overrides, config=config)
 
