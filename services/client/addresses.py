@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from llmgr_core.errors import InputError
+from services.server.addresses import is_loopback
 
+SCHEME_OF_NAME = re.compile(r"^(dns|ipv4|ipv6|unix):/{0,3}")
 LOOPBACK = {4: "127.0.0.1", 6: "[::1]"}
 
 
@@ -51,3 +54,9 @@ def channel_target(addresses: Sequence[str]) -> str:
     if len(families) > 1:
         raise InputError("the addresses mix IPv4 and IPv6", "give all of one family")
     return f"ipv{families.pop()}:{','.join(resolved)}"
+
+
+def stays_on_this_machine(address: str) -> bool:
+    """Whether calls to an address, in any form that gRPC knows, never leave this machine."""
+    host = SCHEME_OF_NAME.sub("", address).rpartition(":")[0].strip("[]")
+    return address.startswith("unix:") or is_loopback(host)

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from llmgr_core.errors import InputError
-from services.client.addresses import channel_target, split_addresses
+from services.client.addresses import channel_target, split_addresses, stays_on_this_machine
 from services.client.calls import RetryBudget, RetryPolicy, call_with_retries
 from services.client.security import ClientSecurity, FollowedToken
 from services.client.trace_context import trace_headers
@@ -146,6 +146,9 @@ class ServiceConnection(ABC):
             # And 20 seconds for a connection that is taken but never answered, as one of a server that hangs or just stopped.
             ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ]
+        if all(stays_on_this_machine(one) for one in self.address.split(",")):
+            # gRPC would ask a proxy that the environment names, tokens and all.
+            options.append(("grpc.enable_http_proxy", 0))
         if credentials is not None and self._security.server_name:
             options.append(("grpc.ssl_target_name_override", self._security.server_name))
         return self._new_channel(credentials, options)

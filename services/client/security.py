@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from llmgr_core.errors import InputError
+from services.client.addresses import stays_on_this_machine
 from services.security.server_certificate import CertificateFiles, CheckedCertificate
 from services.security.watched_files import Signature, read_file, read_secret, signature_of
-from services.server.addresses import is_loopback
 
 PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
-SCHEME_OF_NAME = re.compile(r"^(dns|ipv4|ipv6|unix):/{0,3}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,7 @@ class ClientSecurity:
         """
         if self.token_file is None or self.authorities is not None or self.plain_text_token:
             return
-        host = SCHEME_OF_NAME.sub("", address).rpartition(":")[0].strip("[]")
-        if not is_loopback(host) and not address.startswith("unix:"):
+        if not stays_on_this_machine(address):
             raise InputError(
                 f"refusing to send a token to {address} in plain text: whoever listens on the way could use it",
                 "give the authorities file of the server, so that the connection is encrypted",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -206,3 +210,20 @@ def test_fault_kill_9_ranker_of_three_one_may_stop_and_one_die_while_no_call_fai
         load.wait_for(40)
         assert not load.errors
         assert third.process.poll() is None
+
+
+def test_calls_that_stay_on_this_machine_go_by_no_proxy(serve_ranking, monkeypatch):
+    """gRPC takes the proxy of the environment even for loopback; in Docker every container may have one."""
+    server = serve_ranking(health_port=0)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with RankingClient(server.address, timeout=PATIENCE) as client:
+            assert client.info().items
+        script = Path(__file__).parents[2] / "deploy" / "health.py"
+        asked = subprocess.run([sys.executable, str(script), f"127.0.0.1:{server.health_port}"], capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stderr
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
