@@ -11,12 +11,14 @@ from services.contract import admin_service_pb2 as messages
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, server_options
 from services.server.bounded_reflection import BoundedReflection
+from services.server.message_first import UnsentMessages
 from services.server.observation import CallObserver
 from services.server.sync_methods import unary_method
 
 FULL_NAME = messages.DESCRIPTOR.services_by_name["AdminService"].full_name
 THREADS = 2
 MAX_REQUEST_BYTES = 64 << 10
+MAX_UNSENT = 64
 
 
 class AdminServer:
@@ -35,8 +37,9 @@ class AdminServer:
     def __init__(self, controlled: Controlled, host: str, port: int, security: ServerSecurity, observer: CallObserver) -> None:
         security.require_known_callers(host)
         self._pool = ThreadPoolExecutor(THREADS, "admin")
+        unsent = UnsentMessages(MAX_UNSENT, observer)
         self._server = grpc.server(
-            self._pool, interceptors=security.sync_interceptors(), options=server_options(MAX_REQUEST_BYTES)
+            unsent.before(self._pool), interceptors=security.sync_interceptors(), options=server_options(MAX_REQUEST_BYTES)
         )
         answers = AdminMethods(controlled)
         methods = {

@@ -73,7 +73,15 @@ ROWS: dict[str, list[Panel]] = {
             },
             "More than 0 for minutes: add workers or hosts.",
         ),
-        Panel("In flight", "short", {WHO: f"sum by (instance, worker) ({gauge('llmgr_ranking_calls_running')})"}, "Calls now."),
+        Panel(
+            "In flight",
+            "short",
+            {
+                WHO: f"sum by (instance, worker) ({gauge('llmgr_ranking_calls_running')})",
+                f"{WHO}, message not come": gauge("llmgr_ranking_calls_unsent"),
+            },
+            "Calls now. Many whose message has not come: somebody opens calls and leaves them; they hold no thread.",
+        ),
         Panel(
             "Behind the store",
             "short",

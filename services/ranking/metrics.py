@@ -28,6 +28,7 @@ class RankingMetrics:
         scan_sessions: rankings that one pass over a large table was for (``serve.joint_scan_items``).
         fallbacks: rankings by popularity, for want of a known click.
         shed: requests refused because too many were admitted already.
+        unsent: calls that are open and whose message has not come.
         sequence: newest change of the store that rankings know of.
         items: items that can be ranked.
         followed_at: when the store was last read without an error, in seconds since 1970.
@@ -56,6 +57,7 @@ class RankingMetrics:
         self.shed = Counter(f"{prefix}_shed", "Requests refused for overload", ["method"], registry=registry)
         for method in METHODS:
             self.shed.labels(method)
+        self.unsent = Gauge(f"{prefix}_calls_unsent", "Open calls whose message has not come", registry=registry)
         self.sequence = Gauge(f"{prefix}_sequence", "Newest change in the rows", registry=registry)
         self.items = Gauge(f"{prefix}_items", "Items that can be ranked", registry=registry)
         self.followed_at = Gauge(

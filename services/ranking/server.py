@@ -37,13 +37,16 @@ from services.server.bounded_reflection import METHOD as REFLECTION
 from services.server.bounded_reflection import BoundedReflection
 from services.server.errors import overloaded
 from services.server.health_port import HealthPort
+from services.server.message_first import UnsentMessages
 from services.server.observation import CallObserver, MetricsPage
-from services.server.refusal import refusing_method
+from services.server.refusal import refusal_of
 from services.server.registration import SyncHealth
 from services.server.sync_methods import unary_method
 
 FULL_NAME = messages.DESCRIPTOR.services_by_name["RankingService"].full_name
 OPERATIONS_THREADS = 8
+# For messages of calls that came just before the server takes no more.
+LAST_MESSAGES_S = 0.5
 
 
 class RankingServer:
@@ -108,6 +111,8 @@ class RankingServer:
         self._operations = ThreadPoolExecutor(OPERATIONS_THREADS, "operations")
         self.ranking_pool = BoundedPool(settings.threads, settings.max_queue, "ranking", settings.max_wait_ms / 1e3)
         self.batch_pool = BoundedPool(settings.max_batch_threads, settings.max_batch_queue, "batches")
+        self._unsent = UnsentMessages(settings.max_unsent, self._observer)
+        self.metrics.unsent.set_function(lambda: len(self._unsent))
         self._server, self._health, self._reflection = self._assemble()
         self._warm_up = WarmUp(self._server, self.current, settings, self._watchdog, self.ranking_pool)
         self._page: MetricsPage | None = None
@@ -178,7 +183,9 @@ class RankingServer:
         drained = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
         self._reflection.end_streams()
-        drained.wait()
+        if not drained.wait(LAST_MESSAGES_S):
+            self._unsent.end_all()
+            drained.wait()
         self._close()
 
     def _stuck(self, stuck: bool) -> None:
@@ -226,7 +233,7 @@ class RankingServer:
             max_connection_age_s=settings.max_connection_age_s,
             max_unread=settings.max_unread,
         )
-        server, calls = counted_server(self._operations, self._security.sync_interceptors(), options)
+        server, calls = counted_server(self._unsent.before(self._operations), self._security.sync_interceptors(), options)
         self.registry.register(calls)
         server_health = SyncHealth(server, FULL_NAME)
         answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking, self._shadow)
@@ -238,10 +245,10 @@ class RankingServer:
         }
         error = overloaded("too many requests are waiting", settings.retry_after_ms / 1e3)
         bounded = {
-            name: BoundedMethod(handler, pool, refusing_method(name, error, self._observer, self.metrics.shed.labels(name)))
+            name: BoundedMethod(handler, pool, refusal_of(name, error, self._observer, self.metrics.shed.labels(name)))
             for name, (handler, pool) in methods.items()
         }
-        server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded),))
+        server.add_generic_rpc_handlers((BoundedMethods(FULL_NAME, bounded, self._unsent),))
         shed = self.metrics.shed.labels(REFLECTION)
         return server, server_health, BoundedReflection(server, FULL_NAME, self._observer, shed)
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import grpc
 
+from services.server.message_first import UnsentMessages
+from services.server.refusal import ended_at_once
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 if TYPE_CHECKING:
@@ -108,11 +111,11 @@ class BoundedPool(ThreadPoolExecutor):
 
 @dataclass(frozen=True)
 class BoundedMethod:
-    """A method, the pool it runs on, and what answers where that pool is full."""
+    """A method, the pool it runs on, and what is done to the context of a call where that pool is full."""
 
     handler: Handler
     pool: BoundedPool
-    refusal: Handler
+    refuse: Callable[[Any], None]
 
 
 class BoundedMethods(grpc.GenericRpcHandler):
@@ -121,19 +124,24 @@ class BoundedMethods(grpc.GenericRpcHandler):
     Args:
         full_name: of the service, as in the .proto file.
         methods: by name.
+        unsent: where calls with one message wait for that; needed for such methods only.
     """
 
-    def __init__(self, full_name: str, methods: dict[str, BoundedMethod]) -> None:
-        self._methods = {f"/{full_name}/{name}": method for name, method in methods.items()}
+    def __init__(self, full_name: str, methods: dict[str, BoundedMethod], unsent: UnsentMessages | None = None) -> None:
+        self._methods = {
+            f"/{full_name}/{name}": (method.pool, method.handler, ended_at_once(method.refuse))
+            for name, method in methods.items()
+        }
         for method in methods.values():
-            run_on(method.handler, method.pool)
+            run_on(method.handler, method.pool if unsent is None else unsent.before(method.pool, method.refuse))
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         method = self._methods.get(handler_call_details.method)
         if method is None:
             return None
+        pool, handler, refusal = method
         _arrival.set(time.perf_counter())
-        return method.refusal if method.pool.full else method.handler
+        return refusal if pool.full else handler
 
 
 def run_on(handler: Handler, pool: ThreadPoolExecutor) -> None:

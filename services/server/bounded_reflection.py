@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from services.server.admission import BoundedMethod, BoundedMethods, BoundedPool
 from services.server.errors import overloaded
 from services.server.observation import CallObserver
-from services.server.refusal import refusing_method
+from services.server.refusal import refusal_of
 
 STREAMS = 4
 METHOD = "ServerReflectionInfo"
@@ -55,7 +55,7 @@ class BoundedReflection:
             request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
-        refusal = refusing_method(METHOD, overloaded("too many reflection streams are open", RETRY_AFTER_S), observer, shed)
+        refusal = refusal_of(METHOD, overloaded("too many reflection streams are open", RETRY_AFTER_S), observer, shed)
         method = BoundedMethod(handler, self._pool, refusal)
         server.add_generic_rpc_handlers((BoundedMethods(reflection.SERVICE_NAME, {METHOD: method}),))
 

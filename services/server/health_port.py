@@ -12,10 +12,12 @@ import grpc
 
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, server_options
+from services.server.message_first import UnsentMessages
 from services.server.registration import SyncHealth
 
 THREADS = 2
 MAX_REQUEST_BYTES = 64 << 10
+MAX_UNSENT = 64
 
 
 class HealthPort:
@@ -34,7 +36,7 @@ class HealthPort:
     def __init__(self, full_name: str, host: str, port: int, security: ServerSecurity, *, share_port: bool = False) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "health")
         options = server_options(MAX_REQUEST_BYTES, share_port=True)
-        self._server = grpc.server(self._pool, options=options)
+        self._server = grpc.server(UnsentMessages(MAX_UNSENT).before(self._pool), options=options)
         self.health = SyncHealth(self._server, full_name)
         self.port = bind(self._server, host, port, security, share_port=share_port)
         self._server.start()

@@ -62,10 +62,8 @@ def ended_at_once(end: Callable[[Any], None]) -> grpc.RpcMethodHandler[Any, Any]
     return grpc.stream_stream_rpc_method_handler(marked)
 
 
-def refusing_method(
-    name: str, error: RequestError, observer: CallObserver, shed: Counter | None = None
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """A method that is never answered.
+def refusal_of(name: str, error: RequestError, observer: CallObserver, shed: Counter | None = None) -> Callable[[Any], None]:
+    """What to do to the context of a call to refuse it.
 
     Only those calls that the log has a line of get a request id, and none is traced: under overload either would cost more than
     the refusal itself.
@@ -93,4 +91,4 @@ def refusing_method(
         if shed is not None:
             shed.inc()
 
-    return ended_at_once(refuse)
+    return refuse

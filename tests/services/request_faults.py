@@ -129,6 +129,26 @@ MUTATIONS = (
     ),
     FaultMutation(
         SLOW_CLIENT,
+        "a call gets a thread only with its message",
+        "services/server/message_first.py",
+        "        return _AfterMessage(self, pool, refuse)",
+        "        return pool",
+        SERVICES
+        + "test_fault_unsent_messages.py::"
+        + "test_fault_slow_client_calls_without_a_message_leave_others_their_threads",
+    ),
+    FaultMutation(
+        SLOW_CLIENT,
+        "the bound on calls without a message",
+        "services/server/message_first.py",
+        "        if len(self._calls) > self._most:",
+        "        if False:",
+        SERVICES
+        + "test_fault_unsent_messages.py::"
+        + "test_fault_slow_client_of_too_many_calls_without_a_message_the_oldest_are_refused",
+    ),
+    FaultMutation(
+        SLOW_CLIENT,
         "idle peers are asked whether they are still there",
         "services/server/binding.py",
         '        ("grpc.keepalive_permit_without_calls", 1),\n',

@@ -14,6 +14,7 @@ from embedding_fixture import ControlledModel, encoder_around, settings_with
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from patience import PATIENCE, wait_until
 from test_fault_idle_streams import ReflectionStream
+from unsent_calls import UnsentCalls
 
 from services.embedding.background import serve_in_background
 from services.ranking.server import RankingServer
@@ -73,6 +74,17 @@ def test_fault_termination_idle_streams_hold_no_server_that_stops(service: str, 
         for stream in reflection:
             assert stream.ending() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
             stream.end()
+
+
+def test_fault_termination_calls_without_a_message_hold_no_server_that_stops(catalogue: Catalogue):
+    with contextlib.ExitStack() as stack:
+        with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=DRAIN_S)) as server:
+            calls = stack.enter_context(UnsentCalls(server.address, "/llmgr.v1.RankingService/RankSession", 5))
+            wait_until(lambda: server.registry.get_sample_value("llmgr_ranking_calls_unsent") == 5)
+            began = time.monotonic()
+        assert time.monotonic() - began < DRAIN_S / 2
+        calls.read()
+        assert set(calls.statuses.values()) == {grpc.StatusCode.UNAVAILABLE.value[0]}
 
 
 @BOTH
