@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from services.observability.dashboard_rows import ROWS, Panel
+from services.observability.replication_rows import REPLICATION
 
 COLUMNS, WIDTH, HEIGHT = 24, 8, 7
 
@@ -18,7 +19,7 @@ def dashboard() -> dict[str, Any]:
     """The dashboard as Grafana imports it."""
     panels: list[dict[str, Any]] = []
     top = 0
-    for name, row in ROWS.items():
+    for name, row in (ROWS | REPLICATION).items():
         panels.append({"type": "row", "title": name, "gridPos": {"x": 0, "y": top, "w": COLUMNS, "h": 1}, "panels": []})
         top += 1
         for place, panel in enumerate(row):

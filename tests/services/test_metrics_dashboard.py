@@ -22,6 +22,7 @@ from services.observability import merged_metrics
 from services.observability.dashboard import dashboard
 from services.observability.merged_metrics import MergedMetrics
 from services.ranking.server import RankingServer
+from services.replication.metrics import PublisherMetrics, ReplicaMetrics
 from services.server.observation import MetricsPage
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "grafana-dashboard.json"
@@ -35,7 +36,7 @@ ADDED = {"instance", "worker"}
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Label names by metric, of both servers with everything turned on."""
+    """Label names by metric, of both servers with everything turned on, and of what replicates a store."""
     directory = tmp_path_factory.mktemp("servers")
     catalogue, pair = make_catalogue(directory), Authority(directory).issue("server")
     security = server_settings(pair, tokens=token_file(directory))
@@ -60,6 +61,14 @@ def exported(tmp_path_factory):
         merged = MetricsPage(registry, 0)
         pages = [series(port) for port in (merged.port, embedding.metrics_port)]
         merged.close()
+    for metrics in (PublisherMetrics, ReplicaMetrics):
+        registry = CollectorRegistry()
+        made = metrics(registry)
+        if isinstance(made, PublisherMetrics):
+            made.watch(lambda: 0.0)
+        page = MetricsPage(registry, 0)
+        pages.append(series(page.port))
+        page.close()
     names: dict[str, set[str]] = {}
     for page in pages:
         for name, found in page.items():
@@ -105,6 +114,8 @@ def test_everything_the_brief_of_an_operator_names_is_on_the_dashboard():
         "llmgr_ranking_shed_total",
         "llmgr_model_info",
         "llmgr_build_info",
+        "llmgr_replica_sequence_lag",
+        "llmgr_publisher_connected",
     ):
         assert name in text
 
