@@ -35,7 +35,7 @@ log = structlog.get_logger(service="ranking")
 # Workers are forked, by a process that has imported what they need and used nothing of it. One that has used gRPC or LMDB would
 # leave its child with broken copies of both; one that had imported nothing would have each worker import it again (0.4 s).
 forking = multiprocessing.get_context("forkserver")
-forking.set_forkserver_preload(["services.ranking.server"])
+forking.set_forkserver_preload(["services.ranking.worker_parent"])
 
 
 class Workers:
@@ -167,6 +167,7 @@ class Workers:
 
 def run_worker(bundle_path: Path, store_path: Path, settings: ServeSettings, shared: Path, pipe: Connection[Any, Any]) -> None:
     """Serve in a process of its own until SIGTERM, or until the process that started it is gone."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     configure_logs()
     from services.ranking.server import RankingServer
 

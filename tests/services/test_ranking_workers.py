@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,11 @@ def test_workers_are_replaced_where_the_process_that_forked_them_is_killed(catal
         forking = {int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in old}
         assert forking.isdisjoint({server.process.pid})
         assert len(forking) == 1
-        os.kill(forking.pop(), signal.SIGKILL)
+        # To all processes of a service, as service managers stop one: it stays until the workers have drained.
+        os.kill(*forking, signal.SIGTERM)
+        time.sleep(0.5)
+        assert {path.name for path in users.iterdir()} == old
+        os.kill(*forking, signal.SIGKILL)
         wait_until(
             lambda: len(new := {path.name for path in users.iterdir()}) == 2 and new.isdisjoint(old), "no successors came"
         )
