@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,7 @@ class RankerDescription(BaseModel):
         text_dimension: D, 0 without text.
         fingerprint: encoder fingerprint of the text vectors it was trained with, "" without text.
         scoring: transition weight, temperature, default for seen items.
+        id_prior: kappa; an item's ID vector counts n / (n + kappa), n its training clicks.
         text_below: items with so many training clicks have no text in their rows; 0: every item has.
         text_lenders: whether ``text_lenders.safetensors`` is part of it. A ranker from before there were any does not say so,
             and its new items borrow no transitions.
@@ -58,6 +60,7 @@ class RankerDescription(BaseModel):
     text_dimension: int
     fingerprint: str
     scoring: ScoringSettings
+    id_prior: float = 0.0
     text_below: int = 0
     text_lenders: bool = False
 
@@ -68,7 +71,7 @@ class StoredRanker:
 
     Attributes:
         description: its settings.
-        tensors: state of OnlineRanker by parameter name, float32; "id_table" is x_v [V, d].
+        tensors: state of OnlineRanker by parameter name, float32; "id_table" is x_v as trained [V, d].
         has_id: bool [V], items with at least one training click.
         popularity: int64 [V], training clicks.
         transform: makes rows; None without text.
@@ -84,10 +87,16 @@ class StoredRanker:
     transitions: TransitionGraph
     lenders: TextLenders | None = None
 
-    @property
+    @cached_property
     def id_vectors(self) -> npt.NDArray[np.float32]:
-        """x_v, float32 [V, d]."""
-        return self.tensors["id_table"]
+        """n_v / (n_v + kappa) x_v, float32 [V, d]: x_v as it counts beside text."""
+        prior = self.description.id_prior
+        if not prior:
+            return self.tensors["id_table"]
+        counted: npt.NDArray[np.float32] = (
+            self.tensors["id_table"] * (self.popularity / (self.popularity + prior)).astype(np.float32)[:, None]
+        )
+        return counted
 
     @property
     def takes_text(self) -> npt.NDArray[np.bool_]:

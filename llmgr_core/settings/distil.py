@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class DistilSettings(TrainingSettings):
         teacher_temperature: tau, softens both distributions.
         row_pull: mu, weight of 1 - cos(row of an item, its text vector through the teacher's W_p); needs start = "backbone".
         heldout_loss: share of NDCG@20 on held-out validation items that the transition term may cost at most.
+        id_prior: values of kappa among which validation NDCG@20 chooses once the weights stand: an item's ID vector counts
+            n / (n + kappa) beside its text, n its training clicks. With the one value 0 every ID vector counts whole.
         controls: for experiments, see ControlSettings.
     """
 
@@ -56,4 +58,5 @@ class DistilSettings(TrainingSettings):
     teacher_temperature: float = Field(default=2.0, gt=0.0)
     row_pull: float = Field(default=0.0, ge=0.0)
     heldout_loss: float = Field(default=0.05, ge=0.0, le=1.0)
+    id_prior: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(default=(0.0,), min_length=1, max_length=32)
     controls: ControlSettings = ControlSettings()

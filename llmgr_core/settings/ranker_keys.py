@@ -39,8 +39,8 @@ TRAINED = frozenset(
     | {"teacher", "teacher_model", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"}
 )
 
-# What is read once the weights stand: the transition graph, its weight, the temperature.
-FITTED = frozenset({"heldout_loss"})
+# What is read once the weights stand: the transition graph, its weight, how much IDs count, the temperature.
+FITTED = frozenset({"heldout_loss", "id_prior"})
 FITTED_TRANSITIONS = frozenset(
     {"window", "distance_decay", "backward", "source_damping", "target_damping", "click_decay", "clicks", "neighbours"}
     | {"text_neighbours", "text_targets", "text_sources", "text_sharpness", "text_halving", "text_kept"}
@@ -48,7 +48,7 @@ FITTED_TRANSITIONS = frozenset(
 )
 
 # What means nothing to a ranker without text, and to one that is no student of the tuned language model.
-OF_TEXT = frozenset({"text_below", "text_rank", "whitening", "text_dropout", "id_dropout"})
+OF_TEXT = frozenset({"text_below", "text_rank", "whitening", "text_dropout", "id_dropout", "id_prior"})
 OF_TEACHER = frozenset(
     {"teacher", "teacher_model", "teacher_examples", "teacher_top", "teacher_weight", "teacher_temperature", "row_pull"}
 )
@@ -83,6 +83,6 @@ def settings_without_text(made: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError, ValidationError: see ``training_settings``.
     """
-    fitted = DistilSettings.model_validate(made["distil"]).model_dump(include=set(FITTED))
+    fitted = DistilSettings.model_validate(made["distil"]).model_dump(include=set(FITTED - OF_TEXT))
     transitions = TransitionSettings.model_validate(made["transitions"]).model_dump(exclude=set(TEXT_TRANSITIONS))
     return {**training_settings(made), "fitted": fitted, "transitions": transitions}

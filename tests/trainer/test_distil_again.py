@@ -18,7 +18,13 @@ from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.store import EmbeddedText, StoreWriter
 
-CHANGED = ("transitions.text_new_targets=3", "transitions.window=2", "distil.heldout_loss=0.5", "transitions.text_targets=2")
+CHANGED = (
+    "transitions.text_new_targets=3",
+    "transitions.window=2",
+    "distil.heldout_loss=0.5",
+    "transitions.text_targets=2",
+    "distil.id_prior=[0.5,2]",
+)
 WEIGHTS = ("ranker.safetensors", "item_transform.safetensors")
 
 
@@ -87,9 +93,12 @@ def test_the_weights_are_kept_and_the_rest_is_that_of_a_fresh_run(run: Path, mad
     assert trained
     assert {**again["files"], "log.jsonl": ""} == {**fresh["files"], "log.jsonl": ""}
     assert again["identity"] == fresh["identity"]
-    for name in ("validation", "best_epoch", "transitions", "calibration"):
+    for name in ("validation", "best_epoch", "transitions", "calibration", "id_prior"):
         assert again["metrics"][name] == fresh["metrics"][name]
     assert again["metrics"]["transitions"]["heldout"] is not None
+    chosen = again["metrics"]["id_prior"]
+    assert sorted(chosen["validation"]) == ["0.5", "2"]
+    assert StoredRanker.read(run / "ranker-frozen-text").description.id_prior == chosen["chosen"] in (0.5, 2.0)
 
 
 def test_a_third_ranker_still_says_whose_weights_it_has(run: Path):
@@ -97,6 +106,8 @@ def test_a_third_ranker_still_says_whose_weights_it_has(run: Path):
     distil(run, *CHANGED)
     third, trained = distil(run, "transitions.clicks=3")
     assert not trained
+    assert "id_prior" not in third["metrics"]
+    assert StoredRanker.read(run / "ranker-frozen-text").description.id_prior == 0.0
     assert third["details"]["weights_of"] == first["digest"]
 
 

@@ -100,7 +100,7 @@ def make_ranker(step: Step, variant: str, path: Path) -> Artefact:
             trained, whitening = _train(step, cast("Variant", variant), inputs, dataset, text, validation, draft)
         if text is not None:
             draft.details.update(text_vectors=text_digest(text))
-        step.reporter.event("fitting transition weight and temperature", examples=len(validation))
+        step.reporter.event("fitting transition weight, how much IDs count, and temperature", examples=len(validation))
         ranker, fitted = finish_ranker(
             trained,
             whitening,
@@ -110,6 +110,7 @@ def make_ranker(step: Step, variant: str, path: Path) -> Artefact:
             validation=validation,
             heldout=heldout,
             heldout_loss=distil.heldout_loss,
+            id_priors=distil.id_prior if text is not None else (0.0,),
             device=device,
         )
         ranker.write(draft.path)
@@ -200,6 +201,7 @@ def shaping_settings(settings: Settings, variant: str) -> dict[str, Any]:
 def _without_effect(distil: DistilSettings, variant: str) -> set[str]:
     """What changes nothing: such a ranker is the one that it was before there were these settings."""
     unused = {"controls"} if distil.controls == ControlSettings() else set()
+    unused |= {"id_prior"} if set(distil.id_prior) == {0.0} or variant == "id-only" else set()
     unused |= {"epoch_factor"} if distil.epoch_factor == 1 else set()
     unused |= {"teacher_model"} if distil.teacher_model == "llmgr" or not distil.teacher or variant != "fused" else set()
     return unused | {"text_below"} if distil.text_below == 0 or variant == "id-only" else unused

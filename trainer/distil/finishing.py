@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +21,11 @@ from llmgr_core.settings.transitions import TransitionSettings
 from llmgr_core.transitions import TransitionGraph
 from llmgr_core.transitions.borrowing import BorrowedTransitions
 from llmgr_core.transitions.text_smoothing import smooth_by_text
+from trainer.distil.id_prior import fit_id_prior
 from trainer.distil.scorer import RankerScorer
 from trainer.distil.student import Student, TextVectors
 from trainer.distil.temperature import fit_temperature
-from trainer.distil.transition_weight import fit_transition_weight
+from trainer.distil.transition_weight import ScoreFunction, TransitionFit, fit_transition_weight
 
 
 def trained_ranker(
@@ -60,9 +63,13 @@ def finish_ranker(
     validation: Examples,
     heldout: Examples,
     heldout_loss: float,
+    id_priors: Sequence[float] = (0.0,),
     device: torch.device | str = "cpu",
-) -> tuple[StoredRanker, dict[str, dict[str, float]]]:
-    """Make the transition graph, fit its term and the temperature. Of ``trained`` only the weights are read.
+) -> tuple[StoredRanker, dict[str, Any]]:
+    """Make the transition graph; fit its term, how much IDs count, and the temperature.
+
+    Of ``trained`` only the weights are read. How much IDs count is chosen under the transition term that fits the smallest
+    kappa; the term is then fitted again.
 
     Args:
         trained: of ``trained_ranker``, or a finished ranker whose transitions and temperature are to be made anew.
@@ -72,6 +79,7 @@ def finish_ranker(
         validation: examples for both fits.
         heldout: validation examples whose targets never appear in training; may be empty.
         heldout_loss: see DistilSettings.
+        id_priors: values of kappa to choose from.
         device: where sessions are encoded.
 
     Returns:
@@ -81,17 +89,29 @@ def finish_ranker(
     graph, lenders = served_transitions(train, settings, popularity, whitening, text)
     bare = bare_ranker(trained)
     vectors, present = (None, None) if text is None else (text.vectors, text.present)
-    scorer = RankerScorer(bare, vectors, present, device=device)
     lent = BorrowedTransitions(graph)
     if lenders is not None and text is not None:
         lent = lenders.lend(graph, text.vectors, (popularity == 0) & text.present)
-    transitions = fit_transition_weight(
-        scorer.scores, lent, validation, heldout, include_seen=include_seen, heldout_loss=heldout_loss
-    )
+
+    def scores_of(prior: float) -> ScoreFunction:
+        described = bare.description.model_copy(update={"id_prior": prior})
+        return RankerScorer(dataclasses.replace(bare, description=described), vectors, present, device=device).scores
+
+    def fitted(prior: float) -> TransitionFit:
+        return fit_transition_weight(
+            scores_of(prior), lent, validation, heldout, include_seen=include_seen, heldout_loss=heldout_loss
+        )
+
+    first, *others = sorted(set(id_priors))
+    transitions = fitted(first)
+    priors = fit_id_prior(first, others, scores_of, lent, transitions, validation, include_seen=include_seen)
+    if priors.chosen != first:
+        transitions = fitted(priors.chosen)
+    bare_scores = scores_of(priors.chosen)
 
     def with_transitions(examples: Examples) -> Tensor:
         terms = lent.scores(examples.prefixes(graph.settings.clicks))
-        return scorer.scores(examples) + transitions.weight * torch.log1p(transitions.slope * terms)
+        return bare_scores(examples) + transitions.weight * torch.log1p(transitions.slope * terms)
 
     temperature = fit_temperature(with_transitions, validation, include_seen=include_seen)
     scoring = ScoringSettings(
@@ -100,18 +120,18 @@ def finish_ranker(
         temperature=temperature.temperature,
         include_seen=include_seen,
     )
-    finished = dataclasses.replace(
-        bare, description=bare.description.model_copy(update={"scoring": scoring}), transitions=graph, lenders=lenders
-    )
-    return finished, {"transitions": asdict(transitions), "calibration": asdict(temperature)}
+    description = bare.description.model_copy(update={"scoring": scoring, "id_prior": priors.chosen})
+    finished = dataclasses.replace(bare, description=description, transitions=graph, lenders=lenders)
+    measured = {"transitions": asdict(transitions), "calibration": asdict(temperature)}
+    return finished, {**measured, "id_prior": asdict(priors)} if others else measured
 
 
 def bare_ranker(ranker: StoredRanker) -> StoredRanker:
-    """The weights of a ranker alone: no transitions, and its scores are its logits."""
+    """The weights of a ranker alone: no transitions, IDs count whole, and its scores are its logits."""
     scoring = ScoringSettings(include_seen=ranker.description.scoring.include_seen)
     return dataclasses.replace(
         ranker,
-        description=ranker.description.model_copy(update={"scoring": scoring}),
+        description=ranker.description.model_copy(update={"scoring": scoring, "id_prior": 0.0}),
         transitions=_no_transitions(ranker.description.num_items),
         lenders=None,
     )

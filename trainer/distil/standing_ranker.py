@@ -21,7 +21,7 @@ from llmgr_core.settings.ranker_keys import training_settings
 from trainer.catalogue_training.log import LOG_NAME
 from trainer.distil.student import TextVectors
 
-FITTED_METRICS = ("transitions", "calibration")
+FITTED_METRICS = ("transitions", "id_prior", "calibration")
 
 
 @dataclass(frozen=True)

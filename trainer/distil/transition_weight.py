@@ -74,6 +74,19 @@ def fit_transition_weight(
     return best
 
 
+def validation_metric(
+    score: ScoreFunction,
+    graph: TransitionGraph | BorrowedTransitions,
+    validation: Examples,
+    *,
+    weight: float,
+    slope: float,
+    include_seen: bool,
+) -> float:
+    """NDCG@20 on validation under a given term; 0 without examples."""
+    return _Contenders.collect(score, graph, validation, include_seen).metric(weight, slope) or 0.0
+
+
 @dataclass(frozen=True)
 class _Contenders:
     """For each example the items that can reach its top 20 under some w: the best by logit alone, and all with a transition.

@@ -15,7 +15,7 @@ from llmgr_core.errors import InputError
 from llmgr_core.settings.toml_model import read_toml
 
 FOLDER = Path("configs/experiments")
-Scalar = str | int | float | bool
+Value = str | int | float | bool | tuple[float, ...]
 
 
 class Stale(BaseModel):
@@ -31,7 +31,7 @@ class Stale(BaseModel):
 
     share: float = Field(gt=0.0, le=1.0)
     vectors: Literal["untuned", "earlier", "none"]
-    set: dict[str, Scalar] = {}
+    set: dict[str, Value] = {}
 
     @model_validator(mode="after")
     def _earlier_is_another(self) -> Stale:
@@ -62,7 +62,7 @@ class Row(BaseModel):
     label: str
     scorer: Literal["ranker", "backbone", "floor", "sknn", "popularity"] = "ranker"
     variant: Literal["fused", "id-only", "frozen-text"] = "fused"
-    set: dict[str, Scalar] = {}
+    set: dict[str, Value] = {}
     sweep: str = ""
     transitions: bool = True
     stale: Stale | None = None
@@ -96,7 +96,7 @@ class Experiment(BaseModel):
     about: str
     reference: str = ""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
-    set: dict[str, Scalar] = {}
+    set: dict[str, Value] = {}
     measure: tuple[Literal["calibration", "cost", "near-duplicates"], ...] = ()
     rows: tuple[Row, ...] = Field(alias="row", min_length=1)
 
@@ -179,6 +179,6 @@ def find_experiment(name: str) -> tuple[str, Experiment]:
     return path.stem, read_toml(path, Experiment)
 
 
-def as_overrides(values: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """The settings as ``--set`` takes them; JSON writes texts, numbers and booleans as TOML reads them."""
+def as_overrides(values: Mapping[str, Value]) -> tuple[str, ...]:
+    """The settings as ``--set`` takes them; JSON writes texts, numbers, booleans and lists as TOML reads them."""
     return tuple(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
