@@ -85,7 +85,10 @@ class PlaygroundServer(ThreadingHTTPServer):
 
     def is_ours(self, host_header: str) -> bool:
         """Whether a Host header names this server: another site whose name was pointed at 127.0.0.1 does not."""
-        host = urlsplit(f"//{host_header}").hostname or ""
+        try:
+            host = urlsplit(f"//{host_header}").hostname or ""
+        except ValueError:
+            return False
         return host == self.host.strip("[]") or is_loopback(host) or not is_loopback(self.host)
 
 
@@ -99,9 +102,9 @@ class PageHandler(BaseHTTPRequestHandler):
     timeout = SECONDS_FOR_A_REQUEST
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
         if not self._admitted():
             return
+        parts = urlsplit(self.path)
         body = self.server.page(parts.path)
         if body is not None:
             self._send(HTTPStatus.OK, body, PAGE[parts.path][1])
@@ -119,9 +122,9 @@ class PageHandler(BaseHTTPRequestHandler):
             "/api/insert": self.server.api.insert,
             "/api/delete": self.server.api.delete,
         }
-        method = methods.get(urlsplit(self.path).path)
         if not self._admitted():
             return
+        method = methods.get(urlsplit(self.path).path)
         if method is None:
             self.close_connection = True
             self._refuse(PageError(HTTPStatus.NOT_FOUND, "There is nothing at this address."))
@@ -138,8 +141,10 @@ class PageHandler(BaseHTTPRequestHandler):
         log.debug(format, *args)
 
     def _admitted(self) -> bool:
-        """Turn away what another site sent through this person's browser."""
-        if not self.server.is_ours(self.headers.get("Host", "")):
+        """Turn away what another site sent through this person's browser, and what is no path."""
+        if not self.path.startswith("/") or self.path.startswith("//"):
+            reason = "There is no such path."
+        elif not self.server.is_ours(self.headers.get("Host", "")):
             reason = "This server does not go by that name."
         elif self.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             reason = "Another site may not use this page."

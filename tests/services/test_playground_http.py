@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from contextlib import ExitStack, contextmanager
 
 import grpc
@@ -184,6 +185,13 @@ def test_what_another_site_sends_is_turned_away(page):
 @pytest.mark.parametrize("path", ["/../serving.py", "/page/index.html", "/%2e%2e/api.py", "/index.html/.."])
 def test_no_other_file_is_given_out(page, path):
     assert send(page, "GET", path)[0] == 404
+
+
+@pytest.mark.parametrize(("path", "host"), [("http://[/", "localhost"), ("/", "[")])
+def test_what_is_no_path_or_no_name_is_answered_too(page, path, host):
+    with socket.create_connection(("127.0.0.1", page.server_port), timeout=PATIENCE) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert connection.recv(64).startswith(b"HTTP/1.1 403 ")
 
 
 def test_services_that_are_not_there_are_named_with_the_way_out():
