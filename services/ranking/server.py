@@ -40,7 +40,7 @@ from services.server.health_port import HealthPort
 from services.server.message_first import UnsentMessages
 from services.server.observation import CallObserver, MetricsPage
 from services.server.refusal import refusal_of
-from services.server.registration import SyncHealth
+from services.server.sync_health import SyncHealth
 from services.server.sync_methods import unary_method
 
 FULL_NAME = messages.DESCRIPTOR.services_by_name["RankingService"].full_name
@@ -183,9 +183,9 @@ class RankingServer:
         drained = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
         self._reflection.end_streams()
-        if not drained.wait(LAST_MESSAGES_S):
+        while not drained.wait(LAST_MESSAGES_S):
             self._unsent.end_all()
-            drained.wait()
+            self._health.hang_up()
         self._close()
 
     def _stuck(self, stuck: bool) -> None:
@@ -215,6 +215,7 @@ class RankingServer:
         if self._shadow is not None:
             self._shadow.stop()
         self._watchdog.stop()
+        self._health.close()
         self._reflection.close()
         for pool in (self._operations, self.ranking_pool, self.batch_pool):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -235,7 +236,7 @@ class RankingServer:
         )
         server, calls = counted_server(self._unsent.before(self._operations), self._security.sync_interceptors(), options)
         self.registry.register(calls)
-        server_health = SyncHealth(server, FULL_NAME)
+        server_health = SyncHealth(server, FULL_NAME, self._unsent)
         answers = RankingMethods(self.current, settings, self.metrics, self._watchdog, ranking, self._shadow)
         observed = functools.partial(unary_method, observer=self._observer)
         methods = {

@@ -13,7 +13,7 @@ import grpc
 from services.security.server_security import ServerSecurity
 from services.server.binding import bind, server_options
 from services.server.message_first import UnsentMessages
-from services.server.registration import SyncHealth
+from services.server.sync_health import SyncHealth
 
 THREADS = 2
 MAX_REQUEST_BYTES = 64 << 10
@@ -35,13 +35,15 @@ class HealthPort:
 
     def __init__(self, full_name: str, host: str, port: int, security: ServerSecurity, *, share_port: bool = False) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "health")
+        unsent = UnsentMessages(MAX_UNSENT)
         options = server_options(MAX_REQUEST_BYTES, share_port=True)
-        self._server = grpc.server(UnsentMessages(MAX_UNSENT).before(self._pool), options=options)
-        self.health = SyncHealth(self._server, full_name)
+        self._server = grpc.server(unsent.before(self._pool), options=options)
+        self.health = SyncHealth(self._server, full_name, unsent)
         self.port = bind(self._server, host, port, security, share_port=share_port)
         self._server.start()
 
     def close(self) -> None:
         """Stop at once."""
         self._server.stop(0).wait()
+        self.health.close()
         self._pool.shutdown(wait=False)

@@ -1,9 +1,9 @@
-"""Adding a service to a server, with the standard health and reflection services beside it."""
+"""Adding a service to an asyncio server, with the standard health and reflection services beside it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import grpc
@@ -27,37 +27,6 @@ def add_service(
     return servicer
 
 
-class SyncHealth:
-    """Health of a threaded server: NOT_SERVING until told otherwise."""
-
-    def __init__(self, server: grpc.Server, full_name: str) -> None:
-        self._names = (OVERALL, full_name)
-        self._servicer = SyncHealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, _LookedUp(server))
-        self.set_serving(False)
-
-    def set_serving(self, serving: bool) -> None:
-        for name in self._names:
-            self._servicer.set(name, _status(serving))
-
-    def end_watches(self) -> None:
-        """Let go of those who watch, once the server takes no new calls: their streams would hold it for all of its drain."""
-        self._servicer.end_watches()
-
-
-class _LookedUp:
-    """A threaded server whose methods are all looked up by their handlers, for the generated code to add a service to.
-
-    It would make them known to gRPC by name too; those calls no handler is asked about, so that nobody could count them.
-    """
-
-    def __init__(self, server: grpc.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, methods: object) -> None:
-        """Not needed."""
-
-
 class AsyncHealth:
     """Health of an asyncio server: unknown until told."""
 
@@ -71,38 +40,8 @@ class AsyncHealth:
             self._servicer.set(name, _status(serving))
 
     def end_watches(self) -> None:
-        """See SyncHealth.end_watches."""
+        """Let go of those who watch, once the server takes no new calls: their streams would hold it for all of its drain."""
         self._servicer.end_watches()
-
-
-class SyncHealthServicer(health.HealthServicer):
-    """The standard one, whose watches can be ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._watches: dict[int, Callable[[None], None]] = {}
-        self._ending = False
-
-    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: N802
-        watch = id(context)
-        self._watches[watch] = send_response_callback
-        context.add_callback(lambda: self._watches.pop(watch, None))
-        watcher = super().Watch(request, context, send_response_callback)
-        # Asked only now, so that a watch which begins while the others are ended is not forgotten.
-        if self._ending:
-            self._end(watch)
-        return watcher
-
-    def end_watches(self) -> None:
-        self._ending = True
-        for watch in list(self._watches):
-            self._end(watch)
-
-    def _end(self, watch: int) -> None:
-        end = self._watches.pop(watch, None)
-        if end is not None:
-            # None is how a method that answers by callback ends its stream.
-            end(None)
 
 
 class AsyncHealthServicer(health_pb2_grpc.HealthServicer):

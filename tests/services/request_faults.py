@@ -149,6 +149,14 @@ MUTATIONS = (
     ),
     FaultMutation(
         SLOW_CLIENT,
+        "who watches health and takes nothing of it is hung up on",
+        "services/server/sync_health.py",
+        "        too_long.start()\n",
+        "",
+        SERVICES + "test_fault_unread_watch.py::test_fault_slow_client_whoever_does_not_take_what_a_watch_says_is_hung_up_on",
+    ),
+    FaultMutation(
+        SLOW_CLIENT,
         "idle peers are asked whether they are still there",
         "services/server/binding.py",
         '        ("grpc.keepalive_permit_without_calls", 1),\n',

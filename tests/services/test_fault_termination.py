@@ -81,9 +81,10 @@ def test_fault_termination_calls_without_a_message_hold_no_server_that_stops(cat
         with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(drain_s=DRAIN_S)) as server:
             calls = stack.enter_context(UnsentCalls(server.address, "/llmgr.v1.RankingService/RankSession", 5))
             wait_until(lambda: server.registry.get_sample_value("llmgr_ranking_calls_unsent") == 5)
+            stack.enter_context(calls.answering_pings())
             began = time.monotonic()
         assert time.monotonic() - began < DRAIN_S / 2
-        calls.read()
+        stack.close()
         assert set(calls.statuses.values()) == {grpc.StatusCode.UNAVAILABLE.value[0]}
 
 

@@ -6,6 +6,8 @@ import contextlib
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -16,8 +18,10 @@ from services.load.connection import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    FIRST_WINDOW,
     HEADER_TABLE_SIZE,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
     PING,
     PREFACE,
     RST_STREAM,
@@ -33,21 +37,23 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 class UnsentCalls:
-    """Open from the start; a context manager that hangs up.
+    """Open from the start; a context manager that hangs up. ``window`` is what each lets the server send, in bytes.
 
     Attributes:
         ended: streams that the server has ended.
         statuses: of those, where it said one.
     """
 
-    def __init__(self, address: str, path: str, calls: int) -> None:
+    def __init__(self, address: str, path: str, calls: int, window: int = FIRST_WINDOW) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
         self._received = b""
         self.ended: set[int] = set()
         self.statuses: dict[int, int] = {}
         self.closed = False
-        self._socket.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", HEADER_TABLE_SIZE, 0)))
+        self._socket.sendall(
+            PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HIHI", HEADER_TABLE_SIZE, 0, INITIAL_WINDOW_SIZE, window))
+        )
         self._address, self._path, self._next = address, path, 1
         self.open(calls)
 
@@ -80,6 +86,14 @@ class UnsentCalls:
                 elif kind == PING and not flags & ACK:
                     self._acknowledge(PING, self._received[9 : 9 + size])
                 self._received = self._received[9 + size :]
+
+    @contextlib.contextmanager
+    def answering_pings(self) -> Iterator[None]:
+        """Read until the server hangs up, while the block runs; it waits some 20 s for a peer that does not answer."""
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(self.read, 2 * PATIENCE)
+            yield
+            reading.result()
 
     def _acknowledge(self, kind: int, payload: bytes) -> None:
         # A server that stops may be gone, and what it said before is still to be read.
