@@ -9,8 +9,8 @@ MUTATIONS = (
         OVERLOAD,
         "calls beyond the queue are refused",
         "services/server/admission.py",
-        "return refusal if pool.full else handler",
-        "return handler",
+        "        if self._admitted >= self._bound:",
+        "        if False:",
         SERVICES + "test_ranking_server.py::test_fault_overload_a_full_queue_sheds_at_once_and_says_when_to_come_back",
     ),
     FaultMutation(

@@ -73,7 +73,7 @@ def held_rankings(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_fault_slow_client_calls_without_a_message_leave_others_their_threads(serve_ranking: Serve, path: str):
     server = serve_ranking(threads=4, max_queue=4)
     with UnsentCalls(server.address, path, CALLS):
-        wait_until(lambda: unsent(server) == CALLS)
+        wait_until(lambda: unsent(server) == CALLS, seconds=PATIENCE / 2)
         assert rank(server) == 20
         assert is_serving(server.address)
         wait_until(lambda: server.ranking_pool.admitted + server.batch_pool.admitted == 0)
