@@ -119,7 +119,7 @@ class BundleWatcher(threading.Thread):
         with self._exchanging:
             if self.previous is None:
                 return False
-            self.previous = self._current.exchange(self.previous)
+            self.previous = self._current.exchange(self.previous, whatever_the_store=True)
             log.warning("bundle_rolled_back", before=self.previous.version, now=self._current.ranker.version)
             return True
 

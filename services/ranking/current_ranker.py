@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import structlog
+
+from llmgr_core.store.errors import StoreError
 from services.ranking.live_ranker import LiveRanker
+
+log = structlog.get_logger(service="ranking")
 
 
 class CurrentRanker:
@@ -41,10 +46,22 @@ class CurrentRanker:
         with self._following:
             self._ranker.share_rows()
 
-    def exchange(self, ranker: LiveRanker) -> LiveRanker:
-        """Answer with another ranker from the next request on; returns the old one, which nobody follows any more."""
+    def exchange(self, ranker: LiveRanker, *, whatever_the_store: bool = False) -> LiveRanker:
+        """Answer with another ranker from the next request on; returns the old one, which nobody follows any more.
+
+        Args:
+            whatever_the_store: also where the store cannot be read, with what the ranker knows.
+
+        Raises:
+            StoreError: the store cannot be read; nothing was exchanged.
+        """
         with self._following:
-            ranker.follow()
+            try:
+                ranker.follow()
+            except StoreError as error:
+                if not whatever_the_store:
+                    raise
+                log.warning("store_not_read", error=error.args[0])
             old, self._ranker = self._ranker, ranker
         with self._news:
             self._news.notify_all()

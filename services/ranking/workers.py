@@ -39,7 +39,7 @@ forking.set_forkserver_preload(["services.ranking.worker_parent"])
 
 
 class Workers:
-    """Starts ``settings.workers`` ranking processes on one port and restarts those that die; a context manager.
+    """Starts ``settings.workers`` ranking processes on one port and restarts those that die, until ``stop``.
 
     Args:
         bundle_path, store_path, settings: as RankingServer takes them.
@@ -160,7 +160,12 @@ class Workers:
                 self._shared.forget(died.pid)
                 if self._stopping.wait(SECONDS_BEFORE_RESTART):
                     return
-                self._launch(number)
+                try:
+                    self._launch(number)
+                except OSError as error:
+                    # No memory, or too many processes: tried again as long as it takes.
+                    log.error("worker_not_started", worker=number, error=str(error))
+                    continue
                 # What was reported dead because the process that forked it is gone notices, and ends.
                 died.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import traceback
@@ -98,8 +99,9 @@ class CallObserver:
         self._running = Gauge(f"{prefix}_calls_running", "Calls in the server now", ["method"], registry=registry)
         # Looking a series up by its labels costs more than counting in it.
         self._series: dict[tuple[str, grpc.StatusCode], tuple[Gauge, Counter, Histogram]] = {}
-        for method in methods:
-            self._series_of(method, grpc.StatusCode.OK)
+        # From 0 on: a rate over a series that appears with its first call misses that call.
+        for method, code in itertools.product(methods, (grpc.StatusCode.OK, *SERVER_FAULTS)):
+            self._series_of(method, code)
 
     def started(
         self, method: str, metadata: Iterable[tuple[str, str | bytes]] | None = None, request_id: str = ""

@@ -101,7 +101,8 @@ def test_every_method_is_counted_from_zero_before_its_first_call(serve_ranking, 
     """A rate over a series that appears with its first call misses that call."""
     page = series(serve_ranking(metrics_port=0).metrics_port)
     for method in ("RankSession", "RankSessions", "GetInfo"):
-        assert value(page, "llmgr_ranking_calls_total", method=method, code="OK") == 0
+        for code in ("OK", "INTERNAL", "UNKNOWN", "DATA_LOSS"):
+            assert value(page, "llmgr_ranking_calls_total", method=method, code=code) == 0
         assert value(page, "llmgr_ranking_calls_running", method=method) == 0
     with measured_service(tmp_path) as (_, _, measured):
         for method in ("EmbedItem", "EmbedItems", "GetItem", "DeleteItem", "WatchChanges"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bundle_fixture import put
+from bundle_fixture import free_port_settings, put
 from patience import PATIENCE, rank_from, wait_until
 from rounds import rounds
 
@@ -19,6 +20,7 @@ from services.client.local_server import ServerProcess
 from services.load.process_usage import memory
 from services.ranking.array_directory import IN_MEMORY, PREFIX, USERS_NAME
 from services.ranking.synthetic_bundle import SyntheticBundle
+from services.ranking.workers import Workers
 
 BIG_ITEMS = 80_000
 ROWS_BYTES = BIG_ITEMS * 65 * 4
@@ -100,6 +102,27 @@ def test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike(catalogue,
         wait_until(lambda: len({path.name for path in users.iterdir()} - {str(pids[0])}) == 2, "no successor came")
         wait_until(lambda: len(answers()) == 1)
     assert not any(path.exists() for path in mine)
+
+
+def test_fault_no_process_can_be_started_and_the_worker_is_replaced_once_one_can(catalogue, monkeypatch):
+    workers = Workers(catalogue.bundle, catalogue.store, free_port_settings(workers=1, exit_when_stuck_s=0))
+    try:
+        (facts,) = workers.start()
+        launch, refused = workers._launch, []
+
+        def short_of_memory(number):
+            if len(refused) < 2:
+                refused.append(number)
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            return launch(number)
+
+        monkeypatch.setattr(workers, "_launch", short_of_memory)
+        os.kill(facts["pid"], signal.SIGKILL)
+        with RankingClient(f"127.0.0.1:{workers.port}", timeout=PATIENCE, retry=RetryPolicy(attempts=100)) as client:
+            assert client.rank(["item-1"]).items
+        assert refused == [0, 0]
+    finally:
+        workers.stop()
 
 
 @pytest.mark.slow

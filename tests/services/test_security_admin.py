@@ -21,10 +21,12 @@ from llmgr_core.errors import LlmgrError
 from llmgr_core.settings import load_settings
 from llmgr_core.store import Encoder
 from llmgr_core.store.compaction import compact_store
+from llmgr_core.store.errors import StoreError
 from services.client import ClientSecurity, RankingClient, ServiceError
 from services.client.admin_client import AdminClient
 from services.commands.admin import command
 from services.contract import admin_service_pb2
+from services.ranking.live_ranker import LiveRanker
 from services.ranking.server import RankingServer
 
 METHODS = [method.name for method in admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].methods]
@@ -111,6 +113,22 @@ def test_a_rollback_brings_what_the_store_has_learned_since(serve_ranking, catal
             assert [one.item_id for one in client.rank(["item-1"], candidate_ids=["new"]).items] == ["new"]
             later = put(writer, "later", seed=6)
             assert rank_from(client, later.sequence).sequence >= later.sequence
+
+
+def test_a_rollback_is_done_while_the_store_cannot_be_read(operated, catalogue, monkeypatch):
+    server, admin = operated
+    first = admin.status().model_version
+    catalogue.write_bundle(seed=2)
+    assert admin.reload().model_version != first
+
+    def unreadable(ranker):
+        raise StoreError("the disk is gone", "mount it again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveRanker, "follow", unreadable)
+        assert admin.rollback().model_version == first
+        with RankingClient(server.address, timeout=PATIENCE) as client:
+            assert client.rank(["item-1"]).model_version == first
 
 
 def put_by_another_process(catalogue: Catalogue, item_id: str) -> int:
