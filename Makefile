@@ -39,8 +39,8 @@ demo: $(VENV)/.demo  ## the whole main job on real data, about a quarter of an h
 serve: $(VENV)/.demo  ## both servers on what `make demo` made
 	PATH="$(abspath $(BIN)):$$PATH" RUN="$(RUN)" bash configs/serve.sh
 
-bench-services: $(VENV)/.dev models  ## both services under load with floors beside them; two free cores, about half an hour
-	$(BIN)/llmgr bench ranking $(if $(wildcard $(RUN)/bundle),--run $(RUN)) --out benchmarks/results/ranking-load.json
+bench-services: $(VENV)/.dev models  ## both services under load with floors beside them; two free cores, about 40 minutes
+	$(BIN)/llmgr bench ranking $(if $(BENCH_RUN),--run $(BENCH_RUN)) --out benchmarks/results/ranking-load.json
 	$(BIN)/llmgr bench ranking --items 1000000 --rates 50,150 --seconds 30 --swap-rate 0 --out benchmarks/results/ranking-load-1m.json
 	$(BIN)/llmgr bench embedding --out benchmarks/results/embedding-load.json
 	$(BIN)/llmgr bench freshness --direct --load 100 --out benchmarks/results/freshness-load.json

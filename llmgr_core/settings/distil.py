@@ -10,6 +10,8 @@ from llmgr_core.settings.controls import ControlSettings
 from llmgr_core.settings.encoder import EncoderSettings
 from llmgr_core.settings.training import TrainingSettings
 
+ID_PRIORS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
+
 
 class DistilSettings(TrainingSettings):
     """Section [distil]: training of the online ranker; TrainingSettings has the keys of the optimisation.
@@ -58,5 +60,5 @@ class DistilSettings(TrainingSettings):
     teacher_temperature: float = Field(default=2.0, gt=0.0)
     row_pull: float = Field(default=0.0, ge=0.0)
     heldout_loss: float = Field(default=0.05, ge=0.0, le=1.0)
-    id_prior: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(default=(0.0,), min_length=1, max_length=32)
+    id_prior: tuple[Annotated[float, Field(ge=0.0, le=1e6)], ...] = Field(default=ID_PRIORS, min_length=1, max_length=32)
     controls: ControlSettings = ControlSettings()

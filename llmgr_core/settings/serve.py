@@ -39,8 +39,8 @@ class ServeSettings(Section):
         max_wait_ms: a request that would wait longer than this for its turn is refused too, however few are admitted.
         max_unread: calls that gRPC holds until the server asks for them; what comes beyond is refused by gRPC itself, unread
             and for a fraction of a ranking's work. Clients see CANCELLED.
-        max_unsent: calls whose message has not come; they hold no thread and are not among `max_queue`. Where there are more, the
-            one that has waited longest is refused with RESOURCE_EXHAUSTED.
+        max_unsent: calls whose message has not come; they hold no thread and are not among `max_queue`. Where there are more,
+            the one that has waited longest is refused with RESOURCE_EXHAUSTED.
         stuck_after_s: a ranking that takes longer turns health NOT_SERVING until it ends.
         exit_when_stuck_s: a process whose ranking is stuck this long writes all stacks to its log and ends, so that another
             takes its place; 0 never ends it.

@@ -58,4 +58,4 @@ def test_fault_slow_client_whoever_does_not_take_what_a_watch_says_is_hung_up_on
     with RankingServer(catalogue.bundle, catalogue.store, free_port_settings(health_port=0)) as server:
         address = server.address if port == "ranking" else f"127.0.0.1:{server.health_port}"
         with unread_watches(address) as calls:
-            wait_until(lambda: calls.read() or len(calls.ended) == UNREAD)
+            wait_until(lambda: calls.read() or len(calls.ended) == UNREAD, seconds=PATIENCE / 2)

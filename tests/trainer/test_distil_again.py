@@ -104,7 +104,7 @@ def test_the_weights_are_kept_and_the_rest_is_that_of_a_fresh_run(run: Path, mad
 def test_a_third_ranker_still_says_whose_weights_it_has(run: Path):
     first = json.loads((run / "ranker-frozen-text" / "manifest.json").read_text())
     distil(run, *CHANGED)
-    third, trained = distil(run, "transitions.clicks=3")
+    third, trained = distil(run, "transitions.clicks=3", "distil.id_prior=[0]")
     assert not trained
     assert "id_prior" not in third["metrics"]
     assert StoredRanker.read(run / "ranker-frozen-text").description.id_prior == 0.0
