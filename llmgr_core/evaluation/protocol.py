@@ -38,13 +38,16 @@ def protocol(data_protocol: dict[str, Any], *, seed: int, **more: Any) -> dict[s
 
 
 def commit() -> str | None:
-    """Commit of the source tree this runs from, with "+changes" where it differs; None outside a git checkout."""
+    """Commit of the source tree this runs from, with "+changes" where it differs; None outside a git checkout.
+
+    Results that an earlier command of the same checkout wrote are no difference.
+    """
     root = Path(llmgr_core.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+changes" if changed else "")

@@ -246,6 +246,8 @@ def _add_facts(
         facts["transitions_fitted"] = manifest.metrics.get("transitions")
         if "cost" in one.experiment.measure and link.kind == "ranker" and store is not None:
             facts["cost"] |= request_cost(link, dataset, store)
+    if "id_prior" in manifest.metrics:
+        facts.setdefault("id_prior_fitted", {})[str(seed)] = manifest.metrics["id_prior"]
     facts["artefacts"][str(seed)] = {"digest": manifest.digest, "inputs": manifest.inputs, "settings": manifest.settings}
     facts["seeds"].append(seed)
 
