@@ -35,8 +35,8 @@ MUTATIONS = (
         KILL,
         "a worker that died is started again",
         "services/ranking/workers.py",
-        "                    return\n                self._launch(number)",
-        "                    return\n                return",
+        "                try:\n                    self._launch(number)",
+        "                return\n                try:\n                    self._launch(number)",
         SERVICES + "test_ranking_workers.py::test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike",
     ),
     FaultMutation(

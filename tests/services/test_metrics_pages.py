@@ -160,7 +160,7 @@ def test_several_workers_share_one_page_that_survives_the_death_of_one(catalogue
 
         def answered(page: Page) -> dict[str, float]:
             ranks = [one for one in page.get("llmgr_ranking_calls_total", []) if one[0]["method"] == "RankSession"]
-            return {labels["worker"]: count for labels, count in ranks}
+            return {labels["worker"]: count for labels, count in ranks if labels["code"] == "OK"}
 
         ask(12)
         page = series(port)

@@ -104,7 +104,7 @@ def test_fault_kill_9_ranking_worker_is_replaced_and_all_answer_alike(catalogue,
     assert not any(path.exists() for path in mine)
 
 
-def test_fault_no_process_can_be_started_and_the_worker_is_replaced_once_one_can(catalogue, monkeypatch):
+def test_a_worker_is_replaced_once_a_process_can_be_started_again(catalogue, monkeypatch):
     workers = Workers(catalogue.bundle, catalogue.store, free_port_settings(workers=1, exit_when_stuck_s=0))
     try:
         (facts,) = workers.start()

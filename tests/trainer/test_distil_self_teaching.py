@@ -25,6 +25,7 @@ from llmgr_core.sessions import Examples
 from llmgr_core.settings import Settings, load_settings
 from llmgr_core.store import EmbeddingStore
 from trainer.commands.distil import shaping_settings
+from trainer.distil.finishing import bare_ranker
 from trainer.distil.teacher_rankings import choose_examples
 from trainer.experiments import Experiment
 from trainer.experiments.links import Links
@@ -88,7 +89,8 @@ def test_the_teacher_is_the_ranker_that_has_none(base: Path) -> None:
 
 def test_the_rankings_kept_are_the_rankers_own_logits(base: Path) -> None:
     dataset = Dataset.open(open_artefact(base / "run" / "dataset", "dataset"))
-    stored = StoredRanker.read(teacher(base).path)
+    # As it was trained, with whole IDs.
+    stored = bare_ranker(StoredRanker.read(teacher(base).path))
     assert stored.transform is not None
     with EmbeddingStore.open(base / "run" / "store") as store:
         vectors, present = store.read_vectors(dataset.item_ids, stored.description.fingerprint)
